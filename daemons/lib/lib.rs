@@ -3,4 +3,13 @@
 #![deny(unsafe_code)]
 
 pub mod entry;
+pub mod ring;
 pub mod sync;
+
+// Under loom only the ring itself is built, on loom's atomics.
+#[cfg(not(loom))]
+pub mod segment;
+#[cfg(not(loom))]
+pub mod spool;
+#[cfg(not(loom))]
+pub mod sys;
