@@ -8,6 +8,12 @@ pub mod sync;
 
 // Under loom only the ring itself is built, on loom's atomics.
 #[cfg(not(loom))]
+pub mod intake;
+#[cfg(not(loom))]
+pub mod page;
+#[cfg(not(loom))]
+pub mod publisher;
+#[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
 pub mod spool;
