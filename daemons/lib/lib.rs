@@ -3,12 +3,19 @@
 #![deny(unsafe_code)]
 
 pub mod entry;
+pub mod grid;
 pub mod ring;
 pub mod sync;
 
 // Under loom only the ring itself is built, on loom's atomics.
 #[cfg(not(loom))]
 pub mod intake;
+#[cfg(not(loom))]
+pub mod lock;
+#[cfg(not(loom))]
+pub mod logging;
+#[cfg(not(loom))]
+pub mod notify;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
