@@ -2,5 +2,9 @@
 //! 0 `sys`; 1 pure logic; 2 named objects and files; 3 what every `main` needs.
 #![deny(unsafe_code)]
 
+pub mod address;
+pub mod config;
+pub mod decimal;
 pub mod entry;
+pub mod names;
 pub mod sync;
