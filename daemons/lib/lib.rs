@@ -3,17 +3,26 @@
 #![deny(unsafe_code)]
 
 pub mod entry;
-pub mod grid;
 pub mod ring;
 pub mod sync;
 
 // Under loom only the ring itself is built, on loom's atomics.
+#[cfg(not(loom))]
+pub mod address;
+#[cfg(not(loom))]
+pub mod config;
+#[cfg(not(loom))]
+pub mod decimal;
+#[cfg(not(loom))]
+pub mod grid;
 #[cfg(not(loom))]
 pub mod intake;
 #[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
 pub mod logging;
+#[cfg(not(loom))]
+pub mod names;
 #[cfg(not(loom))]
 pub mod notify;
 #[cfg(not(loom))]
