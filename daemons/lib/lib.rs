@@ -2,5 +2,10 @@
 //! 0 `sys`; 1 pure logic; 2 named objects and files; 3 what every `main` needs.
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
 pub mod entry;
+pub mod exact;
+pub mod fields;
+pub mod fold;
+pub mod snapshot;
 pub mod sync;
