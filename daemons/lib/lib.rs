@@ -10,9 +10,17 @@ pub mod sync;
 #[cfg(not(loom))]
 pub mod address;
 #[cfg(not(loom))]
+pub mod checkpoint;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 pub mod decimal;
+#[cfg(not(loom))]
+pub mod exact;
+#[cfg(not(loom))]
+pub mod fields;
+#[cfg(not(loom))]
+pub mod fold;
 #[cfg(not(loom))]
 pub mod grid;
 #[cfg(not(loom))]
@@ -31,6 +39,8 @@ pub mod page;
 pub mod publisher;
 #[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
+pub mod snapshot;
 #[cfg(not(loom))]
 pub mod spool;
 #[cfg(not(loom))]
