@@ -232,7 +232,7 @@ impl Document {
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = places.at(error.span().map_or(text.len(), |span| span.start));
-            document.tear(place, format!("this is no TOML: {}", error.message()));
+            document.tear(place, format!("no valid TOML: {}", error.message()));
         }
         for (key, value) in root.get_ref() {
             document.add_section(&places, key, value);

@@ -126,16 +126,12 @@ fn random(s: &mut Section) -> SourceConfig {
 fn check_order(s: &mut Section, min: Option<&Found<i32>>, max: Option<&Found<i32>>) {
     let low = min.map_or(RANDOM_MIN, |found| found.value);
     let high = max.map_or(RANDOM_MAX, |found| found.value);
-    let (key, Some(place)) =
-        (if max.is_some() { "max" } else { "min" }, max.or(min).map(|m| m.place.clone()))
-    else {
-        return;
-    };
+    let Some(place) = max.or(min).map(|found| found.place.clone()) else { return };
     if low > high {
         let by_default = |found: Option<&Found<i32>>| if found.is_some() { "" } else { " (the default)" };
         let (low_by, high_by) = (by_default(min), by_default(max));
         let text = format!("found min = {low}{low_by} above max = {high}{high_by}; allowed: min at most max");
-        s.fault(place, key, text);
+        s.fault(place, if max.is_some() { "max" } else { "min" }, text);
     }
 }
 

@@ -141,6 +141,11 @@ fn faults_in_sets_name_the_set() {
     );
     let error = Config::load(None, &["x.y=1".to_owned()]).unwrap_err().to_string();
     assert!(error.ends_with("1 fault in the command line"), "{error}");
+    assert_eq!(
+        faults("edge.log = \"a\\nb:\"", &["x\n\u{1b}"]),
+        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm:\n\
+         --set x??: found no section.key=value; allowed: for example --set conv.rate=max\n2 faults in f"
+    );
 }
 
 #[test]
@@ -225,7 +230,7 @@ proptest::proptest! {
     #[test]
     fn no_text_panics(
         text in "(\\[?\\[?(source|conv|channel|x)\\]?\\]?\n?|(kind|rate|min|\"ä\") ?= ?(\"max\"|-?[0-9.e]{1,4}|\\{|')\r?\n?|\\PC){0,8}",
-        set in "(source|conv|channel|x)?\\.?(kind|rate|name)?=?(\"|'|\\[|\\{|\\PC){0,5}",
+        set in "(source|conv|channel|x)?\\.?(kind|rate|name)?=?(\"|'|\\[|\\{|\n|\\PC){0,5}",
     ) {
         if let Err(faults) = load(&text, &[&set]) {
             proptest::prop_assert!(!faults.list().is_empty());
