@@ -10,6 +10,8 @@ pub mod sync;
 #[cfg(not(loom))]
 pub mod address;
 #[cfg(not(loom))]
+pub mod args;
+#[cfg(not(loom))]
 pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod config;

@@ -59,6 +59,12 @@ fn shorten(text: &str) -> String {
     }
 }
 
+/// A key as a fault shows it: quoted, as TOML wants it, unless it is a bare one.
+fn show_key(key: &str) -> String {
+    let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if !key.is_empty() && key.bytes().all(bare) { shorten(key) } else { shorten(&format!("{key:?}")) }
+}
+
 /// A value with the places that faults point at.
 #[derive(Clone, Debug)]
 struct Item {
@@ -67,6 +73,12 @@ struct Item {
     value: Value,
     /// The bare text of a `--set`: a key that wants text takes it although it looks like a number.
     raw: Option<String>,
+}
+
+impl Item {
+    fn is_text(&self) -> bool {
+        self.raw.is_some() || matches!(self.value, Value::Text(_))
+    }
 }
 
 /// A good value and where it stands.
@@ -148,6 +160,8 @@ impl Section {
         allowed: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Option<Found<T>> {
+        let is_text = self.items.get(key).is_none_or(Item::is_text);
+        let allowed = if is_text { allowed } else { &format!("text in quotes: {allowed}") };
         self.take(key, allowed, |item| match (&item.value, &item.raw) {
             (Value::Text(text), _) | (_, Some(text)) => read(text),
             _ => None,
@@ -196,7 +210,7 @@ impl Section {
     pub fn finish(mut self) -> Vec<Fault> {
         for (key, item) in std::mem::take(&mut self.items) {
             let text = unknown(&format!("unknown key; allowed in [{}]", self.name), &key, &self.known);
-            self.fault(item.key_place, &shorten(&key), text);
+            self.fault(item.key_place, &show_key(&key), text);
         }
         self.faults
     }
@@ -218,7 +232,7 @@ impl Document {
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = places.at(error.span().map_or(text.len(), |span| span.start));
-            document.tear(place, error.message());
+            document.tear(place, format!("no valid TOML: {}", error.message()));
         }
         for (key, value) in root.get_ref() {
             document.add_section(&places, key, value);
@@ -251,11 +265,11 @@ impl Document {
         self.faults
     }
 
-    fn tear(&mut self, place: Place, text: &str) {
+    fn tear(&mut self, place: Place, text: String) {
         if let Place::Line { line, .. } = place {
             self.torn.push(line);
         }
-        self.faults.push(Fault { place, key: String::new(), text: text.to_owned() });
+        self.faults.push(Fault { place, key: String::new(), text });
     }
 
     fn add_section(
@@ -267,7 +281,7 @@ impl Document {
         let place = places.at(key.span().start);
         let Some(name) = SECTIONS.into_iter().find(|name| *name == key.get_ref().as_ref()) else {
             let text = unknown("unknown section; allowed", key.get_ref(), &SECTIONS);
-            self.add(vec![Fault { place, key: shorten(key.get_ref()), text }]);
+            self.add(vec![Fault { place, key: show_key(key.get_ref()), text }]);
             return;
         };
         let table = match value.get_ref() {

@@ -45,6 +45,12 @@ pub struct Faults {
 impl Faults {
     /// Sorts `list`; `file` is the name that the user gave, if there was one.
     pub(super) fn new(file: Option<String>, mut list: Vec<Fault>) -> Faults {
+        for fault in &mut list {
+            fault.text = on_one_line(&fault.text);
+            if let Place::Set { text, .. } = &mut fault.place {
+                *text = on_one_line(text);
+            }
+        }
         list.sort();
         list.dedup();
         Faults { file, list }
@@ -71,6 +77,11 @@ impl Faults {
         }
         writeln!(f, "{}", fault.text)
     }
+}
+
+/// Found texts may hold anything; a fault is one line and does nothing to the terminal.
+fn on_one_line(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 impl fmt::Display for Faults {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Largest file that is read as configuration, in bytes.
-const FILE_LEN_MAX: u64 = 1 << 20;
+const FILE_LEN_MAX: u64 = 64 << 10;
 /// Size of a segment's header and of an entry, in bytes (docs/formats.md, "Record").
 const SEGMENT_HEADER_LEN: u64 = 4096;
 
@@ -307,7 +307,7 @@ fn read_file(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("cannot read this file: {error}; name another one with --config"))?;
     if bytes.len() as u64 > FILE_LEN_MAX {
         return Err(
-            "is larger than 1 MiB, so surely no configuration; name another one with --config".to_owned()
+            "is larger than 64 KiB, so surely no configuration; name another one with --config".to_owned()
         );
     }
     String::from_utf8(bytes)

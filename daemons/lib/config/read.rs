@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const RANDOM_KEYS: [&str; 3] = ["min", "max", "seed"];
+const RANDOM_MIN: i32 = 0;
+const RANDOM_MAX: i32 = 100;
 const LINES_KEYS: [&str; 3] = ["path", "decimals", "on_bad"];
 /// 1 MHz to 0.01 Hz.
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
@@ -110,20 +112,27 @@ fn lines(s: &mut Section) -> SourceConfig {
 }
 
 fn random(s: &mut Section) -> SourceConfig {
+    let given = [s.has("min"), s.has("max")];
     let min = s.int("min", i32::MIN..=i32::MAX);
     let max = s.int("max", i32::MIN..=i32::MAX);
     let seed = s.int("seed", 0..=i64::MAX as u64).map(|found| found.value);
-    let (low, high) = (min.as_ref().map_or(0, |m| m.value), max.as_ref().map_or(100, |m| m.value));
-    if low > high {
-        let is = |found: &Option<Found<i32>>| if found.is_some() { "" } else { " (the default)" };
-        let text =
-            format!("found min = {low}{} above max = {high}{}; allowed: min at most max", is(&min), is(&max));
-        let key = if max.is_some() { "max" } else { "min" };
-        if let Some(place) = max.map(|m| m.place).or(min.map(|m| m.place)) {
-            s.fault(place, key, text);
-        }
+    // A bound that could not be read has its fault already; comparing its default would invent another.
+    if given == [min.is_some(), max.is_some()] {
+        check_order(s, min.as_ref(), max.as_ref());
     }
-    SourceConfig::Random { min: low, max: high, seed }
+    SourceConfig::Random { min: or(min, RANDOM_MIN), max: or(max, RANDOM_MAX), seed }
+}
+
+fn check_order(s: &mut Section, min: Option<&Found<i32>>, max: Option<&Found<i32>>) {
+    let low = min.map_or(RANDOM_MIN, |found| found.value);
+    let high = max.map_or(RANDOM_MAX, |found| found.value);
+    let Some(place) = max.or(min).map(|found| found.place.clone()) else { return };
+    if low > high {
+        let by_default = |found: Option<&Found<i32>>| if found.is_some() { "" } else { " (the default)" };
+        let (low_by, high_by) = (by_default(min), by_default(max));
+        let text = format!("found min = {low}{low_by} above max = {high}{high_by}; allowed: min at most max");
+        s.fault(place, if max.is_some() { "max" } else { "min" }, text);
+    }
 }
 
 fn conv(s: &mut Section) -> ConvConfig {

@@ -141,6 +141,11 @@ fn faults_in_sets_name_the_set() {
     );
     let error = Config::load(None, &["x.y=1".to_owned()]).unwrap_err().to_string();
     assert!(error.ends_with("1 fault in the command line"), "{error}");
+    assert_eq!(
+        faults("edge.log = \"a\\nb:\"", &["x\n\u{1b}"]),
+        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm:\n\
+         --set x??: found no section.key=value; allowed: for example --set conv.rate=max\n2 faults in f"
+    );
 }
 
 #[test]
@@ -203,6 +208,38 @@ fn identities_are_frozen() {
     assert_ne!(lines("ecg.txt", 1, OnBad::Stop), LINES_ECG);
     assert_eq!(Config::default().identity_of_source(), RANDOM_NONE);
 }
+#[test]
+fn a_bound_that_cannot_be_read_is_one_fault() {
+    let text = faults("source.min = 200\nsource.max = 1e9", &[]);
+    assert!(text.ends_with("1 fault in f") && text.contains("found float 1e9"), "{text}");
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_no_overflow() {
+    let deep = "[".repeat(60_000);
+    assert!(load(&format!("a = {deep}"), &[]).is_err());
+    assert!(load("", &[&format!("spool.capacity={deep}")]).is_err());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 2048, failure_persistence: None, ..Default::default()
+    })]
+
+    /// Whatever the text: no panic, and a refusal names its places in order.
+    #[test]
+    fn no_text_panics(
+        text in "(\\[?\\[?(source|conv|channel|x)\\]?\\]?\n?|(kind|rate|min|\"ä\") ?= ?(\"max\"|-?[0-9.e]{1,4}|\\{|')\r?\n?|\\PC){0,8}",
+        set in "(source|conv|channel|x)?\\.?(kind|rate|name)?=?(\"|'|\\[|\\{|\n|\\PC){0,5}",
+    ) {
+        if let Err(faults) = load(&text, &[&set]) {
+            proptest::prop_assert!(!faults.list().is_empty());
+            proptest::prop_assert!(faults.list().is_sorted_by_key(|fault| fault.place.clone()));
+            proptest::prop_assert_eq!(faults.to_string().lines().count(), faults.list().len() + 1);
+        }
+    }
+}
+
 const RANDOM_NONE: u64 = 0x05c1_2cd1_6458;
 const RANDOM_7: u64 = 0x350c_8d1c_245e;
 const LINES_ECG: u64 = 0xbfc2_1448_9ab1;

@@ -8,14 +8,13 @@ const PS_PER_S: u128 = 1_000_000_000_000;
 const PS_PER_NS: u128 = 1000;
 
 /// Units of time in picoseconds.
-const TIME: [(&str, u128); 7] = [
+const TIME: [(&str, u128); 6] = [
     ("ns", PS_PER_NS),
     ("us", 1_000_000),
     ("ms", 1_000_000_000),
     ("s", PS_PER_S),
     ("min", 60 * PS_PER_S),
     ("h", 3600 * PS_PER_S),
-    ("µs", 1_000_000),
 ];
 /// Units of rate in thousandths of a hertz.
 const FREQUENCY: [(&str, u128); 5] =
@@ -36,7 +35,7 @@ struct Ratio {
 impl Ratio {
     /// The quotient as whole number, if it is one.
     fn whole(self) -> Option<u128> {
-        (self.top % self.bottom == 0).then_some(self.top / self.bottom)
+        self.top.is_multiple_of(self.bottom).then_some(self.top / self.bottom)
     }
 }
 
@@ -67,7 +66,7 @@ pub(super) fn period_ps(text: &str) -> Option<u128> {
 /// A duration like `2.5ms`; `None` also where it is no whole number of nanoseconds.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let ps = period_ps(text)?;
-    let ns = (ps % PS_PER_NS == 0).then_some(ps / PS_PER_NS)?;
+    let ns = ps.is_multiple_of(PS_PER_NS).then_some(ps / PS_PER_NS)?;
     u64::try_from(ns).ok().map(Duration::from_nanos)
 }
 
@@ -96,7 +95,6 @@ mod tests {
             ("2.5ms", 2_500_000_000),
             ("2.5 ms", 2_500_000_000),
             ("1us", 1_000_000),
-            ("1µs", 1_000_000),
             ("0.001ns", 1),
             ("1.5min", 90_000_000_000_000),
             ("1h", 3_600_000_000_000_000),
@@ -122,6 +120,7 @@ mod tests {
             " 1s",
             "1S",
             "1 hour",
+            "1µs",
             "0.0001ns",
             "1000000000000000000s",
             "inf",
