@@ -16,6 +16,8 @@ pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
+pub mod daemon;
+#[cfg(not(loom))]
 pub mod decimal;
 #[cfg(not(loom))]
 pub mod exact;
@@ -35,6 +37,8 @@ pub mod logging;
 pub mod names;
 #[cfg(not(loom))]
 pub mod notify;
+#[cfg(not(loom))]
+pub mod objects;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]

@@ -20,7 +20,9 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it.
-    #[error("{path} is held by another process: this instance already has one; stop that one, or give this one another --name")]
+    #[error(
+        "{path} is held by another process: this instance already has one; stop that one, or give this one another --name"
+    )]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -80,15 +82,16 @@ impl Lock {
 
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let (fd, made) = match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => (fd, true),
-        Err(rustix::io::Errno::EXIST) => match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(fd) => (fd, false),
-            Err(rustix::io::Errno::NOENT) => return open(path), // deleted in between
+    let (fd, made) =
+        match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => (fd, true),
+            Err(rustix::io::Errno::EXIST) => match rustix::fs::open(path, flags, Mode::empty()) {
+                Ok(fd) => (fd, false),
+                Err(rustix::io::Errno::NOENT) => return open(path), // deleted in between
+                Err(e) => return Err(e.into()),
+            },
             Err(e) => return Err(e.into()),
-        },
-        Err(e) => return Err(e.into()),
-    };
+        };
     let file = File::from(fd);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {

@@ -80,19 +80,14 @@ impl Log for Sink {
     fn flush(&self) {}
 }
 
-/// Starts logging for `program`: warnings always, events unless `quiet`, details with `verbose`.
-pub fn start(program: &'static str, verbose: bool, quiet: bool) {
+/// Starts logging for `program`, from `level` up.
+pub fn start(program: &'static str, level: LevelFilter) {
     let style = if std::env::var_os("JOURNAL_STREAM").is_some() {
         Style::Journal
     } else if std::io::stderr().is_terminal() {
         Style::Terminal
     } else {
         Style::Plain
-    };
-    let level = match (verbose, quiet) {
-        (true, _) => LevelFilter::Debug,
-        (false, true) => LevelFilter::Warn,
-        (false, false) => LevelFilter::Info,
     };
     log::set_max_level(level);
     // Fails only when called twice; then the first one stays.
@@ -110,6 +105,9 @@ mod tests {
         assert_eq!(line(Style::Journal, Level::Info), "<6>disk\u{fffd}full\n");
         assert_eq!(line(Style::Plain, Level::Info), "ipc-log: disk\u{fffd}full\n");
         assert_eq!(line(Style::Plain, Level::Warn), "ipc-log: warning: disk\u{fffd}full\n");
-        assert_eq!(line(Style::Terminal, Level::Warn), "ipc-log: \x1b[1;33mwarning\x1b[0m: disk\u{fffd}full\n");
+        assert_eq!(
+            line(Style::Terminal, Level::Warn),
+            "ipc-log: \x1b[1;33mwarning\x1b[0m: disk\u{fffd}full\n"
+        );
     }
 }
