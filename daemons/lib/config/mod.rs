@@ -56,7 +56,7 @@ pub enum SourceConfig {
         min: i32,
         /// Largest value, at least `min`.
         max: i32,
-        /// Same seed, same samples; 0..=2^63 - 1. `None`: another one in each record.
+        /// Same seed, same samples; 0..=2^63 - 1. `None`: conv picks one.
         seed: Option<u64>,
     },
     /// A text with one number a line.

@@ -155,9 +155,18 @@ mod tests {
         for (text, ps) in cases {
             assert_eq!(rate_period_ps(text), Some(ps), "{text}");
         }
-        for text in
-            ["0 Hz", "9.99 mHz", "0.009999 Hz", "1.0000001 MHz", "1000001/s", "2 MHz", "max", "360", "360 hz"]
-        {
+        for text in [
+            "0 Hz",
+            "9.99 mHz",
+            "0.009999 Hz",
+            "1.0000001 MHz",
+            "1000000000.5 mHz",
+            "1000001/s",
+            "2 MHz",
+            "max",
+            "360",
+            "360 hz",
+        ] {
             assert_eq!(rate_period_ps(text), None, "{text}");
         }
     }
