@@ -53,7 +53,8 @@ impl<S: Segments + Clone> Intake<S> {
     pub fn new(segments: S, names: SegmentNames, log_id: u64, epoch: u32, next: u64) -> Intake<S> {
         let conv = PeerPage::new(segments.clone(), &names.pages[0], 0);
         let (spool, successor, foreign, met) = (None, None, None, Met::default());
-        let mut intake = Intake { segments, names, log_id, epoch, next, conv, spool, successor, foreign, met };
+        let mut intake =
+            Intake { segments, names, log_id, epoch, next, conv, spool, successor, foreign, met };
         intake.look();
         intake
     }
@@ -63,7 +64,9 @@ impl<S: Segments + Clone> Intake<S> {
         self.conv.look();
         match &self.spool {
             None => self.attach(),
-            Some(spool) if !self.segments.is_current(&self.names.spool, spool.memory()) => self.find_successor(),
+            Some(spool) if !self.segments.is_current(&self.names.spool, spool.memory()) => {
+                self.find_successor()
+            }
             Some(_) => {}
         }
     }

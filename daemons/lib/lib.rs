@@ -8,11 +8,23 @@ pub mod sync;
 
 // Under loom only the ring itself is built, on loom's atomics.
 #[cfg(not(loom))]
+pub mod disk;
+#[cfg(not(loom))]
+pub mod header;
+#[cfg(not(loom))]
 pub mod intake;
+#[cfg(not(loom))]
+pub mod mark;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
 pub mod publisher;
+#[cfg(not(loom))]
+pub mod reader;
+#[cfg(not(loom))]
+pub mod record;
+#[cfg(not(loom))]
+mod recovery;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]

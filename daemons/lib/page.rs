@@ -97,10 +97,33 @@ impl State {
 
 /// Names of the counters in the pages of conv, log, stat and report, in their order. Part of the format.
 pub const COUNTER_NAMES: [&[&str]; 4] = [
-    &["planned", "taken", "missed", "full", "bad_input", "waited", "late_ns_max", "remade", "woken", "at_risk"],
     &[
-        "entries", "bytes", "commits", "commit_ns_max", "duplicate", "gap", "bad", "injected", "corrupt", "disk_full",
-        "disk_errors", "remade", "woken", "buffered",
+        "planned",
+        "taken",
+        "missed",
+        "full",
+        "bad_input",
+        "waited",
+        "late_ns_max",
+        "remade",
+        "woken",
+        "at_risk",
+    ],
+    &[
+        "entries",
+        "bytes",
+        "commits",
+        "commit_ns_max",
+        "duplicate",
+        "gap",
+        "bad",
+        "injected",
+        "corrupt",
+        "disk_full",
+        "disk_errors",
+        "remade",
+        "woken",
+        "buffered",
     ],
     &["folded", "replayed", "snapshots", "checkpoints", "remade", "woken", "refolded"],
     &["printed", "superseded", "remade", "woken"],
@@ -267,7 +290,8 @@ impl<M: Memory> Page<M> {
 
     /// log's grant, if it is whole.
     pub fn grant(&self) -> Option<Grant> {
-        let [nonce, epoch, base, source_id, index, source_seq, _] = load_checked::<7>(self.memory.words(), RECORD)?;
+        let [nonce, epoch, base, source_id, index, source_seq, _] =
+            load_checked::<7>(self.memory.words(), RECORD)?;
         (epoch > 0).then_some(Grant { nonce, epoch: epoch as u32, base, source_id, index, source_seq })
     }
 

@@ -99,7 +99,12 @@ pub struct Publisher<S: Segments> {
 
 impl<S: Segments + Clone> Publisher<S> {
     /// Takes its page and whatever usable spool an earlier life left. `nonce` must be another number in each life.
-    pub fn start(segments: S, names: SegmentNames, settings: Settings, nonce: u64) -> Result<Publisher<S>, SegmentError> {
+    pub fn start(
+        segments: S,
+        names: SegmentNames,
+        settings: Settings,
+        nonce: u64,
+    ) -> Result<Publisher<S>, SegmentError> {
         let page = OwnPage::open(segments.clone(), &names.pages[0], 0)?;
         let log = PeerPage::new(segments.clone(), &names.pages[1], 1);
         let epoch_seen = page.proposal().map_or(0, |p| p.epoch);
@@ -197,7 +202,9 @@ impl<S: Segments + Clone> Publisher<S> {
             return if self.room() > 0 { State::Running } else { State::Full };
         };
         // 0: log is just starting. A moment between log's two stores of durable shows no value.
-        let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else { return self.state };
+        let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else {
+            return self.state;
+        };
         if log_id != 0 && (log_id != header.log_id || durable < spool.tail()) {
             let event = Event::Foreign { spool: header.log_id, log: log_id, tail: spool.tail(), durable };
             if self.state != State::ForeignLog {
@@ -295,7 +302,11 @@ impl<S: Segments + Clone> Publisher<S> {
     /// Highest durable seq that log shows for the record of our spool; `None` while that is not known.
     pub fn durable(&self) -> Option<u64> {
         let spool = self.spool.as_ref()?;
-        self.log.get().filter(|p| p.log_id() == spool.header().log_id)?.durable().filter(|d| *d <= spool.head())
+        self.log
+            .get()
+            .filter(|p| p.log_id() == spool.header().log_id)?
+            .durable()
+            .filter(|d| *d <= spool.head())
     }
 
     /// After a commit: the word to ring if log sleeps.

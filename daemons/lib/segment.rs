@@ -52,7 +52,12 @@ pub trait Segments {
 
     /// Makes a segment of `words` zeroed words, lets `fill` write it, and only then gives it its name, replacing
     /// whatever had it.
-    fn create(&self, name: &str, words: usize, fill: &mut dyn FnMut(&[AtomicU64])) -> Result<Self::Mem, SegmentError>;
+    fn create(
+        &self,
+        name: &str,
+        words: usize,
+        fill: &mut dyn FnMut(&[AtomicU64]),
+    ) -> Result<Self::Mem, SegmentError>;
 
     /// Does the name still lead to this memory?
     fn is_current(&self, name: &str, memory: &Self::Mem) -> bool;
@@ -70,7 +75,9 @@ pub enum SegmentError {
         why: String,
     },
     /// Its memory could not be had.
-    #[error("cannot reserve {len} bytes for /dev/shm/{name}: {why}; free some of /dev/shm or lower spool.capacity")]
+    #[error(
+        "cannot reserve {len} bytes for /dev/shm/{name}: {why}; free some of /dev/shm or lower spool.capacity"
+    )]
     Reserve {
         /// Name in /dev/shm.
         name: String,
@@ -127,11 +134,15 @@ impl Shm {
     /// A private segment under a name that nobody knows yet.
     fn build(&self, name: &str, temporary: &str, len: u64) -> Result<Map, SegmentError> {
         let create = |why: String| SegmentError::Create { name: name.into(), why };
-        let mut segment =
-            ShmemConf::new().os_id(temporary).size(len as usize).create().map_err(|e| create(e.to_string()))?;
+        let mut segment = ShmemConf::new()
+            .os_id(temporary)
+            .size(len as usize)
+            .create()
+            .map_err(|e| create(e.to_string()))?;
         segment.set_owner(false); // an owner's drop would unlink by name, perhaps a successor's segment
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(Shm::path(temporary), flags, Mode::empty()).map_err(|e| create(e.to_string()))?;
+        let file = rustix::fs::open(Shm::path(temporary), flags, Mode::empty())
+            .map_err(|e| create(e.to_string()))?;
         // create() reserves nothing: a full tmpfs would be SIGBUS at some store much later.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
             .map_err(|why| SegmentError::Reserve { name: name.into(), len, why: why.into() })?;
@@ -153,7 +164,12 @@ impl Segments for Shm {
         }
     }
 
-    fn create(&self, name: &str, words: usize, fill: &mut dyn FnMut(&[AtomicU64])) -> Result<Map, SegmentError> {
+    fn create(
+        &self,
+        name: &str,
+        words: usize,
+        fill: &mut dyn FnMut(&[AtomicU64]),
+    ) -> Result<Map, SegmentError> {
         let temporary = format!("{name}.{:016x}", fastrand::u64(..));
         let made = self.build(name, &temporary, 8 * words as u64).and_then(|map| {
             fill(map.words());
@@ -209,9 +225,9 @@ mod tests {
         assert!(shm.is_current(&n.0, &b));
         let c = shm.create(&n.0, 512, &mut |_| ()).unwrap();
         assert!(!shm.is_current(&n.0, &a) && shm.is_current(&n.0, &c));
-        let left = std::fs::read_dir(SHM).unwrap().filter(|e| {
-            e.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{}.", n.0))
-        });
+        let left = std::fs::read_dir(SHM)
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(&format!("{}.", n.0)));
         assert_eq!(left.count(), 0, "no temporary name is left");
     }
 

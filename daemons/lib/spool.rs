@@ -68,7 +68,15 @@ impl Header {
     }
 
     fn frozen(&self) -> [u64; 7] {
-        [MAGIC, 1 | 4096 << 32, LEN as u64 | 1 << 32, self.capacity, self.log_id, self.epoch as u64, self.base]
+        [
+            MAGIC,
+            1 | 4096 << 32,
+            LEN as u64 | 1 << 32,
+            self.capacity,
+            self.log_id,
+            self.epoch as u64,
+            self.base,
+        ]
     }
 
     /// The first 64 bytes, the last four being the CRC of the others.
@@ -334,7 +342,8 @@ impl<M: Memory> SpoolWriter<M> {
         let seq = self.next_seq();
         // The slot that is not in force: after a kill it counts only if head has reached it.
         let words = self.memory.words();
-        let at = SOURCE.into_iter().find(|&at| load_checked::<7>(words, at).is_none_or(|s| s[0] != self.feed_seq));
+        let at =
+            SOURCE.into_iter().find(|&at| load_checked::<7>(words, at).is_none_or(|s| s[0] != self.feed_seq));
         let content = [seq, feed.source_id, feed.origin_ns, feed.period_ps, 0, 0, 0];
         store_checked(words, at.unwrap_or(SOURCE[0]), content);
         (self.feed, self.feed_seq) = (feed, seq);
@@ -351,7 +360,8 @@ impl<M: Memory> SpoolWriter<M> {
         }
         let words = self.memory.words();
         // Overwrite the slot that does not belong to the present head: a kill on the way leaves the other one.
-        let other = if words[POSITION[0]].load(Ordering::Relaxed) == head { POSITION[1] } else { POSITION[0] };
+        let other =
+            if words[POSITION[0]].load(Ordering::Relaxed) == head { POSITION[1] } else { POSITION[0] };
         let Position { index, tick, samples, full, bad } = position;
         store_checked(words, other, [self.pushed, index, tick, samples, full, bad, 0]);
         (self.position, self.drops) = (position, Drops::default());
@@ -446,7 +456,11 @@ impl<M: Memory> SpoolReader<M> {
         let head = ring::accepted(self.ring());
         let tail = self.tail();
         // conv stores tail before it fills what tail frees, so tail may be newer than head here, never the other way
-        if head >= self.header.base.saturating_sub(1) && head.saturating_sub(tail) <= self.header.capacity { head } else { 0 }
+        if head >= self.header.base.saturating_sub(1) && head.saturating_sub(tail) <= self.header.capacity {
+            head
+        } else {
+            0
+        }
     }
 
     /// Highest durable seq that conv has seen.
@@ -575,7 +589,10 @@ mod tests {
         let copy = zeroed(header().words());
         w.copy_to(copy.words());
         let c = SpoolWriter::resume(copy.clone()).unwrap();
-        assert_eq!((c.head(), c.tail(), c.position(), c.drops(), c.feed()), (w.head(), 1002, w.position(), w.drops(), w.feed()));
+        assert_eq!(
+            (c.head(), c.tail(), c.position(), c.drops(), c.feed()),
+            (w.head(), 1002, w.position(), w.drops(), w.feed())
+        );
         let mut out = [0; 4 * LEN];
         assert_eq!(ring::copy_valid(SpoolReader::new(copy).unwrap().ring(), 1003, 3, &mut out), 4);
         w.retire();
@@ -590,7 +607,8 @@ mod tests {
                 memory.0[word].fetch_xor(1 << bit, Ordering::Relaxed);
                 let resumed = SpoolWriter::resume(memory.clone());
                 // a tail that is a little lower or higher cannot be told from a right one
-                let harmless = word == TAIL && resumed.as_ref().is_some_and(|w| w.head() == 1003 && w.tail() >= 1000);
+                let harmless =
+                    word == TAIL && resumed.as_ref().is_some_and(|w| w.head() == 1003 && w.tail() >= 1000);
                 assert!(resumed.is_none() || harmless, "word {word} bit {bit}");
             }
         }
