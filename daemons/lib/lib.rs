@@ -20,6 +20,8 @@ pub mod daemon;
 #[cfg(not(loom))]
 pub mod decimal;
 #[cfg(not(loom))]
+pub mod disk;
+#[cfg(not(loom))]
 pub mod exact;
 #[cfg(not(loom))]
 pub mod fields;
@@ -28,11 +30,15 @@ pub mod fold;
 #[cfg(not(loom))]
 pub mod grid;
 #[cfg(not(loom))]
+pub mod header;
+#[cfg(not(loom))]
 pub mod intake;
 #[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
 pub mod logging;
+#[cfg(not(loom))]
+pub mod mark;
 #[cfg(not(loom))]
 pub mod names;
 #[cfg(not(loom))]
@@ -43,6 +49,12 @@ pub mod objects;
 pub mod page;
 #[cfg(not(loom))]
 pub mod publisher;
+#[cfg(not(loom))]
+pub mod reader;
+#[cfg(not(loom))]
+pub mod record;
+#[cfg(not(loom))]
+pub mod recovery;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
