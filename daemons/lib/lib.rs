@@ -2,6 +2,7 @@
 //! 0 `sys`; 1 pure logic; 2 named objects and files; 3 what every `main` needs.
 #![deny(unsafe_code)]
 
+pub mod audit;
 pub mod checkpoint;
 pub mod entry;
 pub mod exact;
