@@ -15,9 +15,6 @@ use thiserror::Error;
 pub const STATS_LEN: usize = 64;
 /// Size of [`Losses`] in bytes, in snapshots and checkpoints alike.
 pub const LOSSES_LEN: usize = 40;
-/// So many samples at most are summed in an i64 before it goes into the i128: 2^31 * 2^31 fits.
-const RUN_MAX: usize = 1 << 31;
-
 /// What is known of one channel. All values are raw codes; with `count == 0` all fields are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -135,6 +132,7 @@ impl Fold {
     ///
     /// # Errors
     /// It must be whole, of a known kind and have seq `n + 1`; otherwise nothing changes.
+    #[inline(always)]
     pub fn fold(&mut self, entry: &Entry) -> Result<(), FoldError> {
         let expected = self.n.wrapping_add(1);
         if !entry.is_whole() {
@@ -155,53 +153,21 @@ impl Fold {
     /// As [`Fold::fold`]; it stops at the first bad entry, and `n` says how far it came.
     pub fn fold_bytes(&mut self, bytes: &[u8]) -> Result<usize, FoldError> {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        let mut rest = entries;
-        while let Some(first) = rest.first() {
-            let done = match self.fold_run(Entry::from_bytes(first).channel, rest) {
-                0 => self.fold(&Entry::from_bytes(first)).map(|()| 1)?,
-                run => run,
-            };
-            rest = rest.get(done..).unwrap_or_default();
+        for bytes in entries {
+            self.fold(&Entry::from_bytes(bytes))?;
         }
         Ok(entries.len())
     }
 
-    /// Folds the run of good samples of `channel` that `entries` begins with, and returns its length. It makes no
-    /// judgement on the entry after the run: that may be of another channel, of another kind, or bad.
-    fn fold_run(&mut self, channel: u16, entries: &[[u8; LEN]]) -> usize {
-        let Some(stats) = self.channels.get_mut(channel as usize) else { return 0 };
-        let mut run = Run::default();
-        let mut last = Entry::from_bytes(&[0; LEN]);
-        let mut next = self.n.wrapping_add(1);
-        for bytes in entries.iter().take(RUN_MAX) {
-            let entry = Entry::from_bytes(bytes);
-            let goes_on =
-                entry.is_sample() && entry.channel == channel && entry.seq == next && entry.is_whole();
-            if !goes_on {
-                break;
-            }
-            run.take(entry.value);
-            last = entry;
-            next = next.wrapping_add(1);
-        }
-        if run.count > 0 {
-            stats.add(&run, &last);
-            self.n = last.seq;
-            self.epoch = last.epoch;
-        }
-        run.count as usize
-    }
-
     /// Takes an entry whose checks are done.
+    #[inline(always)]
     pub(crate) fn take(&mut self, entry: &Entry, kind: Kind) {
         self.n = entry.seq;
         self.epoch = entry.epoch;
         match kind {
             Kind::Sample => {
                 if let Some(stats) = self.channels.get_mut(entry.channel as usize) {
-                    let mut run = Run::default();
-                    run.take(entry.value);
-                    stats.add(&run, entry);
+                    stats.take(entry);
                 }
             }
             Kind::Loss(reason) => self.losses.add(reason, entry.count()),
@@ -211,50 +177,22 @@ impl Fold {
     }
 }
 
-/// A run of at most [`RUN_MAX`] samples of one channel, kept in registers.
-struct Run {
-    count: u64,
-    sum: i64,
-    sum_squares: u128,
-    min: i32,
-    max: i32,
-    first: i32,
-}
-
-impl Default for Run {
-    fn default() -> Run {
-        Run { count: 0, sum: 0, sum_squares: 0, min: i32::MAX, max: i32::MIN, first: 0 }
-    }
-}
-
-impl Run {
+impl Stats {
+    /// Takes one sample. Sums cannot overflow: 2^64 values of 32 bits need 96 bits, their squares 126.
     #[inline(always)]
-    fn take(&mut self, value: i32) {
+    fn take(&mut self, sample: &Entry) {
+        let value = sample.value;
         if self.count == 0 {
-            self.first = value;
+            *self = Stats { min: value, max: value, first: value, ..Stats::default() };
         }
         let wide = value as i64;
         self.count += 1;
-        self.sum += wide;
+        self.sum += wide as i128;
         self.sum_squares += (wide * wide) as u128;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-    }
-}
-
-impl Stats {
-    /// Adds a run that is not empty and ends with the sample `last`.
-    fn add(&mut self, run: &Run, last: &Entry) {
-        if self.count == 0 {
-            *self = Stats { min: run.min, max: run.max, first: run.first, ..Stats::default() };
-        }
-        self.count += run.count;
-        self.sum += run.sum as i128;
-        self.sum_squares += run.sum_squares;
-        self.min = self.min.min(run.min);
-        self.max = self.max.max(run.max);
-        self.last = last.value;
-        self.t_ns = last.t_ns;
+        self.last = value;
+        self.t_ns = sample.t_ns;
     }
 
     /// Can these numbers come from samples? Guards what is read from outside.

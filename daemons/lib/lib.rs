@@ -12,6 +12,8 @@ pub mod address;
 #[cfg(not(loom))]
 pub mod args;
 #[cfg(not(loom))]
+pub mod audit;
+#[cfg(not(loom))]
 pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod config;
