@@ -160,6 +160,16 @@ pub enum DirError {
     },
 }
 
+impl DirError {
+    /// The kind of trouble.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            DirError::Open { source, .. } | DirError::Lock { source, .. } => Trouble::of(source),
+            DirError::Busy { .. } => Trouble::Other,
+        }
+    }
+}
+
 /// The lock of a record. The kernel frees it when this value, or the process, goes.
 #[derive(Debug)]
 pub struct DirLock {

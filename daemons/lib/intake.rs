@@ -10,7 +10,7 @@ use crate::page::{PeerPage, Proposal, State};
 use crate::publisher::SegmentNames;
 use crate::ring;
 use crate::segment::{Access, Memory, Segments};
-use crate::spool::SpoolReader;
+use crate::spool::{CAPACITY_MIN, SpoolReader};
 
 /// What the intake has met, for the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,6 +166,11 @@ impl<S: Segments + Clone> Intake<S> {
     /// Everything accepted has been taken, as far as can be seen.
     pub fn drained(&self) -> bool {
         self.spool.as_ref().is_none_or(|s| s.head() < self.next) && self.successor.is_none()
+    }
+
+    /// Slots of the spool; without one the smallest there can be.
+    pub fn capacity(&self) -> u64 {
+        self.spool.as_ref().map_or(CAPACITY_MIN, |s| s.header().capacity)
     }
 
     /// How things stand.

@@ -273,6 +273,14 @@ impl Config {
 }
 
 impl SourceConfig {
+    /// Digits after the point that a raw code holds: the physical value is code / 10^decimals.
+    pub fn decimals(&self) -> u8 {
+        match self {
+            SourceConfig::Lines { decimals, .. } => *decimals,
+            SourceConfig::Random { .. } => 0,
+        }
+    }
+
     fn identity_in(&self, directory: &Path) -> u64 {
         match self {
             SourceConfig::Random { min, max, seed } => {

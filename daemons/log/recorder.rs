@@ -1,0 +1,394 @@
+//! The main thread of ipc-log: takes entries from the spool, hands them to the disk thread, answers conv's proposals.
+//! It never waits for the disk.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said};
+use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
+use ipc_pipeline::entry::LEN;
+use ipc_pipeline::header::ChannelRow;
+use ipc_pipeline::intake::Intake;
+use ipc_pipeline::mark::Grant;
+use ipc_pipeline::names::Role;
+use ipc_pipeline::page::{self, OwnPage, State};
+use ipc_pipeline::publisher::LOOK_NS;
+use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
+use ipc_pipeline::ring;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::sys;
+
+use crate::writer::{Done, Job, Shared, Writer, show_grant, state_of};
+
+/// Entries handed to the disk at once.
+const CHUNK: usize = 8192;
+/// Chunks between the threads: what the disk thread may lag behind.
+const CHUNKS: usize = 8;
+/// A disk call longer than this is shown as DISK_SLOW.
+const SLOW_NS: u64 = 30_000_000;
+/// A disk call longer than this is no longer excused with the watchdog.
+const STUCK_NS: u64 = 30_000_000_000;
+/// A drain without progress for so long is given up.
+const DRAIN_NS: u64 = 5_000_000_000;
+
+struct Recorder {
+    intake: Intake<Shm>,
+    shared: Arc<Shared>,
+    jobs: Sender<Job>,
+    done: Receiver<Done>,
+    buffers: Vec<Vec<u8>>,
+    generation: u64,
+    /// A grant is on its way to the disk.
+    granting: bool,
+    remade: u64,
+    woken: u64,
+}
+
+/// The whole work of ipc-log.
+pub fn run(context: &mut Context) -> Result<(), Failure> {
+    let page = OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
+    page.set_address(&context.config.edge.log.to_string());
+    context.notifier.ready();
+    let shared = Arc::new(Shared::new(page));
+    let Some((record, _lock)) = open_record(context, &shared)? else { return Ok(()) };
+
+    let (to_writer, jobs) = channel();
+    let (to_us, done) = channel();
+    let intake = begin(context, &shared, &record);
+    let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us);
+    let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
+    spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
+
+    let buffers = (0..CHUNKS).map(|_| Vec::with_capacity(CHUNK * LEN)).collect();
+    let mut recorder = Recorder {
+        intake,
+        shared,
+        jobs: to_writer,
+        done,
+        buffers,
+        generation: 0,
+        granting: false,
+        remade: 0,
+        woken: 0,
+    };
+    let result = recorder.work(context);
+    recorder.end();
+    result
+}
+
+/// Opens and recovers the record. A disk that is full or read-only is waited for; `None`: told to stop meanwhile.
+fn open_record(
+    context: &mut Context,
+    shared: &Shared,
+) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
+    let dir = context.names.record_dir();
+    let channel = &context.config.channel;
+    let row = ChannelRow { name: channel.name.clone(), unit: channel.unit.clone(), ..row_of_source(context) };
+    let settings =
+        Settings { segment_entries: context.config.log.segment_entries(), channels: vec![row] };
+    let mut said = Said::default();
+    loop {
+        let trouble = match try_open(&dir, &settings) {
+            Ok((record, recovered, lock)) => {
+                shared.set_trouble(None);
+                tell(&recovered, &dir.display().to_string());
+                return Ok(Some((record, lock)));
+            }
+            Err(OpenError::Fatal(failure)) => return Err(failure),
+            Err(OpenError::Disk(state, text)) => {
+                if said.is_new(state.name()) {
+                    log::error!("{text}. Trying again every 100 ms");
+                }
+                state
+            }
+        };
+        shared.set_trouble(Some(trouble));
+        shared.page().set_state(trouble);
+        context.notifier.turn(sys::monotonic_ns());
+        std::thread::sleep(Duration::from_nanos(LOOK_NS));
+        if context.stopping() {
+            return Ok(None);
+        }
+    }
+}
+
+enum OpenError {
+    Fatal(Failure),
+    Disk(State, String),
+}
+
+fn try_open(
+    dir: &std::path::Path,
+    settings: &Settings,
+) -> Result<(Record<DirDisk>, Recovered, DirLock), OpenError> {
+    let refused = |e: DirError| match e {
+        DirError::Busy { .. } => OpenError::Fatal(Failure::new(EXIT_SECOND, e)),
+        _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
+    };
+    let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
+    let lock = disk.lock().map_err(refused)?;
+    match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
+        Ok((record, recovered)) => Ok((record, recovered, lock)),
+        Err(RecordError::Disk(e)) => Err(OpenError::Disk(state_of(e.trouble()), e.to_string())),
+        // A restart would not help: somebody must look at it first.
+        Err(e) => Err(OpenError::Fatal(Failure::config(e))),
+    }
+}
+
+fn row_of_source(context: &Context) -> ChannelRow {
+    let decimals = context.config.source.decimals();
+    ChannelRow { scale: "1".into(), offset: "0".into(), decimals, ..ChannelRow::default() }
+}
+
+fn tell(recovered: &Recovered, place: &str) {
+    let Recovered { log_id, durable, truncated, rotten, rewritten, created, .. } = recovered;
+    if *created {
+        return log::info!("new record {log_id:016x} in {place}");
+    }
+    log::info!("record {log_id:016x} in {place} holds {durable} entries");
+    if *truncated > 0 || *rewritten > 0 {
+        log::warn!(
+            "recovered: {rewritten} entries above the mark were whole and are durable now, {truncated} that were never durable were cut off"
+        );
+    }
+    if *rotten > 0 {
+        log::error!("{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`");
+    }
+}
+
+/// Shows the record in the page, and looks for the spool.
+fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake<Shm> {
+    let (durable, grant) = (record.durable(), record.current_grant());
+    let epoch = record.epoch().max(grant.map_or(0, |g| g.epoch));
+    let page = shared.page();
+    shared.durable.store(durable, Ordering::Release);
+    page.set_durable(durable);
+    page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
+    match grant {
+        Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
+        _ => page.set_identity(record.log_id(), epoch),
+    }
+    sys::wake(page.durable_word());
+    Intake::new(context.shm.clone(), context.segments(), record.log_id(), epoch, durable + 1)
+}
+
+impl Recorder {
+    fn work(&mut self, context: &mut Context) -> Result<(), Failure> {
+        let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+        let mut drain = None;
+        loop {
+            let now = sys::monotonic_ns();
+            if self.shared.busy_ns(now) < STUCK_NS {
+                context.notifier.turn(now);
+            }
+            if every_100_ms.is_due(now) {
+                context.check_lock()?;
+                self.look(context, now, drain.is_some(), &mut said)?;
+            }
+            self.collect();
+            let took = self.take();
+            if !took {
+                self.answer_proposal();
+            }
+            if context.stopping() {
+                let drain = drain.get_or_insert_with(|| Drain::begin(&self.shared, now));
+                if self.drained(drain, now) {
+                    return Ok(());
+                }
+            }
+            if !took {
+                self.sleep(drain.is_some());
+            }
+        }
+    }
+
+    /// What the disk thread has done.
+    fn collect(&mut self) {
+        while let Ok(done) = self.done.try_recv() {
+            self.note(done);
+        }
+    }
+
+    fn note(&mut self, done: Done) {
+        match done {
+            Done::Buffer(buffer) => self.buffers.push(buffer),
+            Done::Granted(Grant { epoch, .. }) => {
+                self.intake.granted(epoch);
+                self.granting = false;
+            }
+            Done::Rewind { next, generation } => {
+                self.generation = generation;
+                self.granting = false;
+                self.intake.rewind(next);
+                let page = self.shared.page();
+                page.begin(next - 1, page::new_session(), std::process::id().into(), sys::wall_ns());
+            }
+        }
+    }
+
+    /// Takes what is new in the spool, if there is a buffer for it.
+    fn take(&mut self) -> bool {
+        let Some(mut bytes) = self.buffers.pop() else { return false };
+        bytes.resize(CHUNK * LEN, 0);
+        let n = self.intake.take(&mut bytes);
+        if n == 0 {
+            self.buffers.push(bytes);
+            return false;
+        }
+        bytes.truncate(n * LEN);
+        let received = self.intake.next() - 1;
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        let urgent = received.saturating_sub(durable) >= self.intake.capacity() / 4;
+        let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, urgent }); // fails only after the thread ended
+        self.shared.page().set_received(received);
+        true
+    }
+
+    /// conv asks for a new epoch, and the old one is taken to its end.
+    fn answer_proposal(&mut self) {
+        if self.granting {
+            return;
+        }
+        if let Some(asked) = self.intake.proposal() {
+            self.granting = true;
+            let grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base: self.intake.next() };
+            let _ = self.jobs.send(Job::Grant(grant));
+        }
+    }
+
+    /// Rests until there may be something to do, at most 100 ms.
+    fn sleep(&mut self, draining: bool) {
+        self.woken += 1;
+        let limit = if draining || self.granting || self.buffers.is_empty() {
+            // The disk thread's answer is what we wait for.
+            Duration::from_millis(10)
+        } else if let Some(word) = self.intake.head_word() {
+            let page = self.shared.page();
+            let seen = self.intake.next() - 1;
+            // The page's flag is set and cleared under the lock, but slept on without it: publishing needs the lock.
+            let sleeps = ring::may_sleep(page.waiting(), word, seen);
+            drop(page);
+            if sleeps {
+                sys::wait(word, seen, Duration::from_nanos(LOOK_NS));
+            }
+            return ring::awake(self.shared.page().waiting());
+        } else {
+            Duration::from_millis(5) // no spool yet: a proposal may come any moment
+        };
+        if let Ok(done) = self.done.recv_timeout(limit) {
+            self.note(done);
+        }
+    }
+
+    /// Every 100 ms: names, state, counters, and what users should know.
+    fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) -> Result<(), Failure> {
+        self.intake.look();
+        let state = self.state(now, draining);
+        let mut page = self.shared.page();
+        self.remade += page.look().map_err(Failure::system)? as u64;
+        page.set_state(state);
+        page.set_beat(now);
+        let [commits, longest, bytes, full, errors] =
+            std::array::from_fn(|i| self.shared.counts[i].load(Ordering::Relaxed));
+        let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
+        let (met, buffered) = (self.intake.met(), received.saturating_sub(durable));
+        page.set_counters(&[
+            bytes / LEN as u64,
+            bytes,
+            commits,
+            longest,
+            0,
+            0,
+            0,
+            0,
+            met.corrupt,
+            full,
+            errors,
+            self.remade,
+            self.woken,
+            buffered,
+        ]);
+        drop(page);
+        self.tell(state, said);
+        if context.notifier.status_due(now) {
+            let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
+            context.notifier.status(now, &text);
+        }
+        Ok(())
+    }
+
+    fn state(&self, now: u64, draining: bool) -> State {
+        if let Some(trouble) = self.shared.trouble() {
+            return trouble;
+        }
+        if self.shared.busy_ns(now) > SLOW_NS || self.buffers.is_empty() {
+            return State::DiskSlow;
+        }
+        if draining { State::Draining } else { self.intake.state() }
+    }
+
+    fn tell(&self, state: State, said: &mut Said) {
+        match state {
+            State::WaitingForConv if said.is_new("conv") => log::info!("waiting for ipc-conv"),
+            State::ForeignLog => {
+                if let Some(f) = self.intake.foreign().filter(|_| said.is_new("foreign")) {
+                    log::error!(
+                        "the spool does not fit this record (it belongs to record {:016x}, durable there up to {}): nothing is taken from it; see what ipc-conv says",
+                        f.log_id,
+                        f.tail
+                    );
+                }
+            }
+            State::NoSpool if said.is_new("no spool") => {
+                log::error!("the spool's words make no sense: nothing is taken until ipc-conv has put it right");
+            }
+            State::Running => said.clear(),
+            _ => {}
+        }
+    }
+
+    /// Told to stop: is all that was accepted by then durable, or is waiting for it in vain?
+    fn drained(&mut self, drain: &mut Drain, now: u64) -> bool {
+        let durable = self.shared.durable.load(Ordering::Acquire);
+        if self.intake.drained() && durable + 1 >= self.intake.next() {
+            return true;
+        }
+        if durable != drain.durable {
+            (drain.durable, drain.since) = (durable, now);
+        }
+        let in_vain = self.shared.trouble().is_some() || now - drain.since > DRAIN_NS;
+        // A conv that goes on would keep us for ever: what it accepts from now on waits for the next ipc-log.
+        let long_enough = now - drain.begun > DRAIN_NS;
+        if in_vain {
+            log::warn!("ending with entries that are not durable; they stay in the spool");
+        }
+        in_vain || long_enough
+    }
+
+    /// Lets the disk thread finish, as long as it makes progress.
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let _ = self.jobs.send(Job::Stop);
+        let begun = sys::monotonic_ns();
+        while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.shared.page().set_state(State::Ended);
+    }
+}
+
+/// The progress of the last drain.
+struct Drain {
+    durable: u64,
+    since: u64,
+    begun: u64,
+}
+
+impl Drain {
+    fn begin(shared: &Shared, now: u64) -> Drain {
+        Drain { durable: shared.durable.load(Ordering::Acquire), since: now, begun: now }
+    }
+}
