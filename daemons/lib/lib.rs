@@ -58,6 +58,8 @@ pub mod record;
 #[cfg(not(loom))]
 pub mod recovery;
 #[cfg(not(loom))]
+pub mod register;
+#[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
 pub mod snapshot;

@@ -1,1 +1,13 @@
-fn main() {}
+//! ipc-stat keeps exact statistics: a pure fold over what is durable, and nothing else.
+#![forbid(unsafe_code)]
+
+mod follower;
+
+use std::process::ExitCode;
+
+use ipc_pipeline::daemon;
+use ipc_pipeline::names::Role;
+
+fn main() -> ExitCode {
+    daemon::main(Role::Stat, follower::run)
+}

@@ -1,0 +1,81 @@
+//! The line that people read.
+#![forbid(unsafe_code)]
+
+use ipc_pipeline::exact;
+use ipc_pipeline::fold::{Fold, Losses, Stats};
+
+/// How values are shown.
+pub struct Style {
+    /// Name of the channel.
+    pub name: String,
+    /// Its unit; may be empty.
+    pub unit: String,
+    /// The physical value is the raw code / 10^decimals.
+    pub decimals: u8,
+    /// Digits after the point of mean and standard deviation.
+    pub digits: u8,
+}
+
+/// One line for each channel that has samples; one that says so if none has.
+pub fn lines(fold: &Fold, style: &Style) -> Vec<String> {
+    let losses = losses(&fold.losses);
+    let lines: Vec<String> = fold.channels().map(|(_, stats)| line(stats, style) + &losses).collect();
+    if lines.is_empty() { vec![format!("{}: n=0{losses}", style.name)] } else { lines }
+}
+
+fn line(stats: &Stats, style: &Style) -> String {
+    let Style { name, unit, decimals, digits } = style;
+    let label = if unit.is_empty() { name.clone() } else { format!("{name} [{unit}]") };
+    let value = |raw: i128| exact::decimal(raw, *decimals);
+    format!(
+        "{label}: n={} sum={} mean={} stddev={} min={} max={} first={} last={}",
+        stats.count,
+        value(stats.sum),
+        exact::text(stats.mean(*decimals), *digits),
+        exact::text(stats.deviation(*decimals), *digits),
+        value(stats.min.into()),
+        value(stats.max.into()),
+        value(stats.first.into()),
+        value(stats.last.into()),
+    )
+}
+
+/// What is missing, if anything is.
+fn losses(losses: &Losses) -> String {
+    let parts = [
+        ("missed", losses.missed),
+        ("dropped", losses.full),
+        ("bad", losses.bad),
+        ("abandoned", losses.abandoned),
+        ("corrupt", losses.corrupt),
+    ];
+    parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(" {name}={n}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_pipeline::entry::{Entry, Reason};
+
+    fn style(decimals: u8) -> Style {
+        Style { name: "t".into(), unit: "C".into(), decimals, digits: 3 }
+    }
+
+    #[test]
+    fn a_line_has_everything_exactly() {
+        let mut fold = Fold::new();
+        assert_eq!(lines(&fold, &style(0)), ["t: n=0"]);
+        for (seq, value) in [(1, 20018), (2, -5), (3, 7)] {
+            fold.fold(&Entry::sample(seq, 1, 0, 0, value)).unwrap();
+        }
+        fold.fold(&Entry::loss(4, 1, 0, Reason::Missed, 3)).unwrap();
+        assert_eq!(
+            lines(&fold, &style(4)),
+            ["t [C]: n=3 sum=2.0020 mean=0.667 stddev=1.156 min=-0.0005 max=2.0018 first=2.0018 last=0.0007 missed=3"]
+        );
+        assert_eq!(
+            lines(&fold, &style(0)),
+            ["t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.817 min=-5 max=20018 first=20018 last=7 missed=3"]
+        );
+    }
+}

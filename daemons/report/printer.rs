@@ -1,0 +1,145 @@
+//! The loop of ipc-report: waits for a new snapshot and prints it, not more often than people can read.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::time::Duration;
+
+use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said};
+use ipc_pipeline::names::Role;
+use ipc_pipeline::page::{self, OwnPage, State};
+use ipc_pipeline::publisher::LOOK_NS;
+use ipc_pipeline::register::RegisterReader;
+use ipc_pipeline::ring;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::sys;
+
+use crate::line::{self, Style};
+
+struct Printer {
+    page: OwnPage<Shm>,
+    register: RegisterReader<Shm>,
+    style: Style,
+    /// ns between two lines.
+    pause_ns: u64,
+    next_line: u64,
+    /// Version of the last snapshot printed, and its n.
+    version: u64,
+    printed_n: Option<u64>,
+    printed: u64,
+    superseded: u64,
+    remade: u64,
+    woken: u64,
+}
+
+/// The whole work of ipc-report.
+pub fn run(context: &mut Context) -> Result<(), Failure> {
+    let mut printer = Printer::start(context)?;
+    context.notifier.ready();
+    let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+    loop {
+        let now = sys::monotonic_ns();
+        context.notifier.turn(now);
+        if every_100_ms.is_due(now) {
+            context.check_lock()?;
+            printer.look(now, &mut said)?;
+            if context.notifier.status_due(now) {
+                context.notifier.status(now, &printer.status());
+            }
+        }
+        // The last snapshot is printed in any case.
+        let stopping = context.stopping();
+        if stopping || now >= printer.next_line {
+            printer.print(now)?;
+        }
+        if stopping {
+            printer.page.set_state(State::Ended);
+            return Ok(());
+        }
+        printer.sleep(sys::monotonic_ns());
+    }
+}
+
+impl Printer {
+    fn start(context: &Context) -> Result<Printer, Failure> {
+        let (shm, names, config) = (context.shm.clone(), &context.names, &context.config);
+        let page = OwnPage::open(shm.clone(), &names.page(Role::Report), 3).map_err(Failure::system)?;
+        page.begin(0, page::new_session(), std::process::id().into(), sys::wall_ns());
+        page.set_address(&config.edge.report.to_string());
+        Ok(Printer {
+            page,
+            register: RegisterReader::new(shm, &names.snapshot()),
+            style: Style {
+                name: config.channel.name.clone(),
+                unit: config.channel.unit.clone(),
+                decimals: config.source.decimals(),
+                digits: config.report.digits,
+            },
+            pause_ns: 1_000_000_000 / config.report.max_lines_per_second as u64,
+            next_line: 0,
+            version: 0,
+            printed_n: None,
+            printed: 0,
+            superseded: 0,
+            remade: 0,
+            woken: 0,
+        })
+    }
+
+    fn look(&mut self, now: u64, said: &mut Said) -> Result<(), Failure> {
+        self.remade += self.page.look().map_err(Failure::system)? as u64;
+        self.register.look();
+        let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
+        if state == State::WaitingForStat && said.is_new("stat") {
+            log::info!("waiting for ipc-stat");
+        }
+        self.page.set_counters(&[self.printed, self.superseded, self.remade, self.woken]);
+        self.page.set_state(state);
+        self.page.set_beat(now);
+        Ok(())
+    }
+
+    fn status(&self) -> String {
+        format!("seq {}, {} lines printed", self.printed_n.unwrap_or(0), self.printed)
+    }
+
+    /// Prints the newest snapshot, if it says something new.
+    fn print(&mut self, now: u64) -> Result<(), Failure> {
+        if self.register.version() == self.version {
+            return Ok(());
+        }
+        let Some(snapshot) = self.register.read() else { return Ok(()) };
+        if self.version != 0 {
+            self.superseded += snapshot.version.saturating_sub(self.version + 1);
+        }
+        self.version = snapshot.version;
+        // A new life of stat publishes what the last one did; markers alone are no news.
+        if self.printed_n == Some(snapshot.fold.n) {
+            return Ok(());
+        }
+        self.printed_n = Some(snapshot.fold.n);
+        self.next_line = now + self.pause_ns;
+        let text: String = line::lines(&snapshot.fold, &self.style).iter().map(|l| format!("{l}\n")).collect();
+        let written = std::io::stdout().lock().write_all(text.as_bytes());
+        written.map_err(|e| Failure::system(format!("cannot print to standard output: {e}")))?;
+        self.printed += 1;
+        self.page.set_received(snapshot.fold.n);
+        Ok(())
+    }
+
+    /// Sleeps until there is a new snapshot and the pause is over.
+    fn sleep(&mut self, now: u64) {
+        self.woken += 1;
+        if now < self.next_line {
+            return sys::sleep_until(self.next_line.min(now + LOOK_NS));
+        }
+        let waiting = self.page.waiting();
+        match self.register.version_word() {
+            Some(word) if ring::may_sleep(waiting, word, self.version) => {
+                sys::wait(word, self.version, Duration::from_nanos(LOOK_NS));
+            }
+            Some(_) => {}
+            None => sys::sleep_until(now + LOOK_NS / 2),
+        }
+        ring::awake(waiting);
+    }
+}

@@ -1,0 +1,329 @@
+//! The loop of ipc-stat: folds entries as they become durable, from the spool while they are there and else from the
+//! record, and publishes a snapshot.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use ipc_pipeline::checkpoint::{self, Checkpoint};
+use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said};
+use ipc_pipeline::entry::{Entry, LEN};
+use ipc_pipeline::fold::Fold;
+use ipc_pipeline::intake::read_window;
+use ipc_pipeline::names::{Names, Role};
+use ipc_pipeline::page::{self, OwnPage, PeerPage, State};
+use ipc_pipeline::publisher::LOOK_NS;
+use ipc_pipeline::reader::RecordReader;
+use ipc_pipeline::register::Register;
+use ipc_pipeline::ring;
+use ipc_pipeline::segment::{Access, Segments, Shm};
+use ipc_pipeline::snapshot::Snapshot;
+use ipc_pipeline::spool::SpoolReader;
+use ipc_pipeline::sys::{self, Map};
+
+/// Entries folded between two looks at the clock.
+const CHUNK: usize = 8192;
+/// While it catches up, a snapshot is published this often, ns.
+const SNAPSHOT_NS: u64 = 20_000_000;
+
+struct Follower {
+    shm: Shm,
+    names: Names,
+    page: OwnPage<Shm>,
+    log: PeerPage<Shm>,
+    register: Register<Shm>,
+    report: PeerPage<Shm>,
+    spool: Option<SpoolReader<Map>>,
+    record: Option<RecordReader>,
+    log_id: u64,
+    fold: Fold,
+    buffer: Vec<u8>,
+    published: u64,
+    next_snapshot: u64,
+    /// What folding the entries since the last checkpoint took, ns.
+    replay_ns: u64,
+    checkpoint_ns: u64,
+    counts: Counts,
+    said: Said,
+}
+
+/// In the order of the page's counters.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    folded: u64,
+    replayed: u64,
+    snapshots: u64,
+    checkpoints: u64,
+    remade: u64,
+    woken: u64,
+    refolded: u64,
+}
+
+/// The whole work of ipc-stat.
+pub fn run(context: &mut Context) -> Result<(), Failure> {
+    let mut follower = Follower::start(context)?;
+    context.notifier.ready();
+    let mut every_100_ms = Every100ms::default();
+    loop {
+        let now = sys::monotonic_ns();
+        context.notifier.turn(now);
+        if every_100_ms.is_due(now) {
+            context.check_lock()?;
+            follower.look(now)?;
+            if context.notifier.status_due(now) {
+                context.notifier.status(now, &follower.status());
+            }
+        }
+        // The last word when told to stop: everything that is durable by then.
+        let stopping = context.stopping();
+        let more = follower.turn(now);
+        if stopping && !more {
+            return follower.end();
+        }
+        if !more {
+            follower.sleep();
+        }
+    }
+}
+
+impl Follower {
+    fn start(context: &Context) -> Result<Follower, Failure> {
+        let (shm, names) = (context.shm.clone(), context.names.clone());
+        let page = OwnPage::open(shm.clone(), &names.page(Role::Stat), 2).map_err(Failure::system)?;
+        page.begin(0, page::new_session(), std::process::id().into(), sys::wall_ns());
+        page.set_address(&context.config.edge.stat.to_string());
+        std::fs::DirBuilder::new().recursive(true).create(names.stat_dir()).map_err(|e| {
+            Failure::system(format!("cannot make the directory {}: {e}", names.stat_dir().display()))
+        })?;
+        let register = Register::open(shm.clone(), &names.snapshot()).map_err(Failure::system)?;
+        Ok(Follower {
+            log: PeerPage::new(shm.clone(), &names.page(Role::Log), 1),
+            report: PeerPage::new(shm.clone(), &names.page(Role::Report), 3),
+            spool: None,
+            record: None,
+            log_id: 0,
+            fold: Fold::new(),
+            buffer: Vec::with_capacity(CHUNK * LEN),
+            published: 0,
+            next_snapshot: 0,
+            replay_ns: 0,
+            checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
+            counts: Counts::default(),
+            said: Said::default(),
+            shm,
+            names,
+            page,
+            register,
+        })
+    }
+
+    /// Every 100 ms: names, counters, state.
+    fn look(&mut self, now: u64) -> Result<(), Failure> {
+        self.counts.remade += self.page.look().map_err(Failure::system)? as u64;
+        self.counts.remade += self.register.look().map_err(Failure::system)? as u64;
+        self.log.look();
+        self.report.look();
+        self.look_for_spool();
+        let c = self.counts;
+        self.page.set_counters(&[
+            c.folded,
+            c.replayed,
+            c.snapshots,
+            c.checkpoints,
+            c.remade,
+            c.woken,
+            c.refolded,
+        ]);
+        self.page.set_state(self.state());
+        self.page.set_beat(now);
+        if self.state() == State::WaitingForLog && self.said.is_new("log") {
+            log::info!("waiting for ipc-log");
+        } else if self.state() == State::Running {
+            self.said.clear();
+        }
+        Ok(())
+    }
+
+    fn look_for_spool(&mut self) {
+        let name = self.names.spool();
+        if self.spool.as_ref().is_none_or(|s| !self.shm.is_current(&name, s.memory())) {
+            self.spool = self.shm.open(&name, Access::Read).and_then(SpoolReader::new);
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.log_id == 0 { State::WaitingForLog } else { State::Running }
+    }
+
+    fn status(&self) -> String {
+        let Counts { replayed, snapshots, .. } = self.counts;
+        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state().name(), self.fold.n)
+    }
+
+    /// Folds a chunk of what is durable, and publishes. False: nothing more to do now.
+    fn turn(&mut self, now: u64) -> bool {
+        let Some((log_id, durable)) = self.log.get().and_then(|p| Some((p.log_id(), p.durable()?))) else {
+            return false;
+        };
+        if log_id == 0 {
+            return false;
+        }
+        if log_id != self.log_id || durable < self.fold.n {
+            self.begin(log_id, durable);
+        }
+        let more = durable > self.fold.n && self.fold_some(durable);
+        if self.fold.n != self.published && (!more || now >= self.next_snapshot) {
+            self.publish(now);
+        }
+        if self.replay_ns >= self.checkpoint_ns {
+            self.checkpoint();
+        }
+        more
+    }
+
+    /// A record that we have not folded yet: from the newest checkpoint that fits it, else from its first entry.
+    fn begin(&mut self, log_id: u64, durable: u64) {
+        if self.log_id != 0 {
+            self.counts.refolded += 1;
+            log::warn!(
+                "the record is now {log_id:016x} with {durable} entries: the statistics begin anew from it"
+            );
+        }
+        self.log_id = log_id;
+        self.record = None;
+        self.fold = self.newest_checkpoint(log_id, durable).unwrap_or_default();
+        self.replay_ns = 0;
+        self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
+        self.page.set_identity(log_id, self.fold.epoch);
+    }
+
+    fn newest_checkpoint(&mut self, log_id: u64, durable: u64) -> Option<Fold> {
+        let found = checkpoint::list(&self.names.stat_dir()).unwrap_or_default();
+        found.into_iter().find_map(|(n, path)| {
+            let checkpoint = Checkpoint::load(&path).ok().filter(|_| n <= durable)?;
+            let entry = self.entry(n)?;
+            checkpoint.fits(log_id, &entry).then_some(checkpoint.fold)
+        })
+    }
+
+    fn entry(&mut self, seq: u64) -> Option<Entry> {
+        let mut bytes = Vec::new();
+        let n = self.record()?.read(seq, 1, &mut bytes).ok()?;
+        let first = bytes.first_chunk::<LEN>().filter(|_| n > 0)?;
+        Some(Entry::from_bytes(first))
+    }
+
+    fn record(&mut self) -> Option<&mut RecordReader> {
+        if self.record.is_none() {
+            let opened = RecordReader::open(&self.names.record_dir()).ok();
+            self.record = opened.filter(|r| r.log_id() == self.log_id);
+        }
+        self.record.as_mut()
+    }
+
+    /// Folds the next chunk, not beyond `durable`. False: it cannot be read now.
+    fn fold_some(&mut self, durable: u64) -> bool {
+        let begun = sys::monotonic_ns();
+        let before = self.fold.n;
+        let wanted = (durable - before).min(CHUNK as u64) as usize;
+        if !self.read_spool(wanted) && !self.read_record(wanted) {
+            return false;
+        }
+        if let Err(e) = self.fold.fold_bytes(&self.buffer) {
+            self.step_over(&e.to_string());
+        }
+        let folded = self.fold.n - before;
+        self.counts.folded += folded;
+        self.replay_ns += sys::monotonic_ns() - begun;
+        self.page.set_received(self.fold.n);
+        folded > 0
+    }
+
+    /// From the spool, if the entries are still there.
+    fn read_spool(&mut self, wanted: usize) -> bool {
+        let Some(spool) = self.spool.as_ref().filter(|s| s.header().log_id == self.log_id) else { return false };
+        self.buffer.resize(wanted * LEN, 0);
+        let n = read_window(spool, self.fold.n + 1, spool.header().epoch, &mut self.buffer);
+        self.buffer.truncate(n * LEN);
+        n > 0
+    }
+
+    /// From the record: it has everything that is durable.
+    fn read_record(&mut self, wanted: usize) -> bool {
+        let from = self.fold.n + 1;
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let read = self.record().map(|r| r.read(from, wanted, &mut bytes));
+        self.buffer = bytes;
+        match read {
+            Some(Ok(n)) => {
+                self.counts.replayed += n as u64;
+                n > 0
+            }
+            Some(Err(e)) => {
+                if self.said.is_new("record") {
+                    log::error!("{e}. Trying again every 100 ms");
+                }
+                self.record = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A durable entry is damaged: it counts as CORRUPT, as `verify` counts it, and the fold goes on behind it.
+    fn step_over(&mut self, why: &str) {
+        let seq = self.fold.n + 1;
+        log::error!("{why}: counted as corrupt");
+        let stand_in = Entry::corrupt(seq, self.fold.epoch);
+        if let Err(e) = self.fold.fold(&stand_in) {
+            log::error!("{e}"); // cannot be: it has the right seq, kind and CRC
+        }
+    }
+
+    fn publish(&mut self, now: u64) {
+        self.next_snapshot = now + SNAPSHOT_NS;
+        self.published = self.fold.n;
+        self.counts.snapshots += 1;
+        let version = self.register.version() + 1;
+        self.register.publish(&Snapshot { version, log_id: self.log_id, fold: self.fold.clone() });
+        if ring::must_wake(self.report.waiting()) {
+            sys::wake(self.register.version_word());
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.replay_ns = 0;
+        let Some(entry) = self.entry(self.fold.n) else { return };
+        match Checkpoint::new(self.log_id, &entry, self.fold.clone()).save(&self.names.stat_dir()) {
+            Ok(()) => self.counts.checkpoints += 1,
+            Err(e) => log::warn!("{e}; without it a restart takes longer, nothing else"),
+        }
+    }
+
+    /// Sleeps until more is durable.
+    fn sleep(&mut self) {
+        self.counts.woken += 1;
+        let limit = Duration::from_nanos(LOOK_NS);
+        let Some(log) = self.log.get().filter(|_| self.log_id != 0) else {
+            return std::thread::sleep(limit / 10);
+        };
+        if log.durable().is_none_or(|durable| durable > self.fold.n) {
+            return std::thread::sleep(limit / 10); // it is durable, but cannot be read now
+        }
+        // ipc-log rings after every commit without asking who sleeps.
+        sys::wait(log.durable_word(), self.fold.n, limit);
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        let now = sys::monotonic_ns();
+        if self.fold.n != self.published {
+            self.publish(now);
+        }
+        let newest = checkpoint::list(&self.names.stat_dir()).ok().and_then(|l| l.first().map(|(n, _)| *n));
+        if self.fold.n > 0 && newest != Some(self.fold.n) {
+            self.checkpoint();
+        }
+        self.look(now)?;
+        self.page.set_state(State::Ended);
+        Ok(())
+    }
+}
