@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
-use crate::entry::{Entry, Kind, LEN};
+use crate::entry::{Entry, LEN};
 use crate::header::{HEADER_LEN, Header, NEW, Segment, check_table, new_name, offset_of, segments};
 use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
 use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
@@ -244,13 +244,10 @@ fn counts(b: &[u8; LEN], at: &Position, mark: Option<Mark>) -> bool {
     is_entry(b, at.seq + 1) && (e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark))
 }
 
-/// May an epoch begin with this entry? Only one that was granted, because the old spool's last entries may still
-/// lie where the new epoch goes on. Without any mark, which a crash cannot bring about, EPOCH entries are believed.
+/// May an epoch begin with this entry? Only one that was granted. Without any mark, which no crash brings about,
+/// nothing tells what was granted, and what is whole is kept.
 fn may_begin(e: &Entry, mark: Option<Mark>) -> bool {
-    match mark {
-        Some(mark) => mark.grant.is_some_and(|grant| (grant.epoch, grant.base) == (e.epoch, e.seq)),
-        None => e.kind() == Some(Kind::Epoch),
-    }
+    mark.is_none_or(|mark| mark.grant.is_some_and(|grant| (grant.epoch, grant.base) == (e.epoch, e.seq)))
 }
 
 fn is_entry(b: &[u8; LEN], seq: u64) -> bool {
@@ -363,4 +360,111 @@ fn first_of(files: &[Segment]) -> u64 {
 
 fn last_of(files: &[Segment]) -> Segment {
     files.last().copied().unwrap_or(Segment { first: 1, bad: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DirDisk;
+    use std::fs::{self, OpenOptions};
+    use std::io::Write;
+    use std::path::Path;
+
+    const FIRST: &str = "00000000000000000001.seg";
+
+    fn open(dir: &Path) -> Result<(Record<DirDisk>, Recovered), RecordError> {
+        let disk = DirDisk::open(dir, 0o640).unwrap();
+        Record::open(disk, Settings { segment_entries: 10, channels: Vec::new() }, 42, || 9)
+    }
+
+    /// A record of 5 durable entries, and behind them these, as a dead process left them.
+    fn record_and(tail: &[Entry]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut record, _) = open(dir.path()).unwrap();
+        record.grant(crate::mark::Grant { nonce: 1, epoch: 1, base: 1 }).unwrap();
+        let entries: Vec<u8> = (1..=5).flat_map(|seq| Entry::sample(seq, 1, 0, 0, 0).to_bytes()).collect();
+        record.append(&entries).unwrap();
+        record.sync().unwrap();
+        append_bytes(dir.path(), FIRST, &tail.iter().flat_map(Entry::to_bytes).collect::<Vec<_>>());
+        dir
+    }
+
+    fn append_bytes(dir: &Path, name: &str, bytes: &[u8]) {
+        OpenOptions::new().append(true).open(dir.join(name)).unwrap().write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn an_epoch_that_was_not_granted_does_not_begin() {
+        let dir = record_and(&[Entry::sample(6, 1, 0, 0, 0), Entry::epoch(7, 2, 0)]);
+        let recovered = open(dir.path()).unwrap().1;
+        assert_eq!((recovered.durable, recovered.epoch, recovered.truncated), (6, 1, 1));
+    }
+
+    #[test]
+    fn without_a_mark_all_is_scanned() {
+        let dir = record_and(&[Entry::epoch(6, 2, 0), Entry::sample(7, 2, 0, 0, 0)]);
+        fs::remove_file(dir.path().join(MARK)).unwrap();
+        let recovered = open(dir.path()).unwrap().1;
+        assert_eq!((recovered.durable, recovered.epoch, recovered.rewritten), (7, 2, 7));
+    }
+
+    #[test]
+    fn what_does_not_count_is_cut_off() {
+        let dir = record_and(&[Entry::sample(6, 1, 0, 0, 0), Entry::sample(8, 1, 0, 0, 0)]);
+        append_bytes(dir.path(), FIRST, b"torn");
+        let recovered = open(dir.path()).unwrap().1;
+        assert_eq!((recovered.durable, recovered.truncated, recovered.rewritten), (6, 2, 1));
+        assert_eq!(fs::metadata(dir.path().join(FIRST)).unwrap().len(), offset_of(1, 7));
+        let again = open(dir.path()).unwrap().1;
+        assert_eq!((again.durable, again.truncated, again.rewritten), (6, 0, 0));
+    }
+
+    #[test]
+    fn durable_entries_that_are_gone_are_an_error() {
+        let dir = record_and(&[]);
+        let file = OpenOptions::new().write(true).open(dir.path().join(FIRST)).unwrap();
+        file.set_len(offset_of(1, 3)).unwrap();
+        assert!(matches!(open(dir.path()), Err(RecordError::Missing { seq: 3, .. })));
+        fs::remove_file(dir.path().join(FIRST)).unwrap();
+        assert!(matches!(open(dir.path()), Err(RecordError::Missing { seq: 5, .. })));
+    }
+
+    #[test]
+    fn a_damaged_header_needs_another_to_stand_in() {
+        let dir = record_and(&[]);
+        let (mut record, _) = open(dir.path()).unwrap();
+        let more: Vec<u8> = (6..=12).flat_map(|seq| Entry::sample(seq, 1, 0, 0, 0).to_bytes()).collect();
+        record.append(&more).unwrap();
+        drop(record);
+        let spoil = |name: &str| {
+            let mut bytes = fs::read(dir.path().join(name)).unwrap();
+            bytes[30] ^= 1;
+            fs::write(dir.path().join(name), bytes).unwrap();
+        };
+        spoil("00000000000000000011.seg");
+        assert_eq!(open(dir.path()).unwrap().1.durable, 12);
+        spoil(FIRST);
+        assert!(matches!(open(dir.path()), Err(RecordError::Header { .. })));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join(FIRST)).unwrap();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(FIRST), "{error}");
+        fs::remove_file(dir.path().join(FIRST)).unwrap();
+        fs::create_dir(dir.path().join(FIRST)).unwrap();
+        assert!(open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_record_has_one_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = DirDisk::open(&dir.path().join("state/log"), 0o640).unwrap();
+        let lock = disk.lock().unwrap();
+        assert!(matches!(disk.lock(), Err(crate::disk::DirError::Busy { .. })));
+        drop(lock);
+        disk.lock().unwrap();
+    }
 }
