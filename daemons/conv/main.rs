@@ -1,1 +1,14 @@
-fn main() {}
+//! ipc-conv takes samples from its source on a fixed grid and publishes them in the spool.
+#![forbid(unsafe_code)]
+
+mod converter;
+mod source;
+
+use std::process::ExitCode;
+
+use ipc_pipeline::daemon;
+use ipc_pipeline::names::Role;
+
+fn main() -> ExitCode {
+    daemon::main(Role::Conv, converter::run)
+}

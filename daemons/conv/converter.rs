@@ -1,0 +1,526 @@
+//! The loop of ipc-conv: ticks that are due, samples for them, entries in the spool.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use ipc_pipeline::config::{OnBad, Policy, Rate, SourceConfig};
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, Every100ms, Failure, Said};
+use ipc_pipeline::entry::Reason;
+use ipc_pipeline::grid::Grid;
+use ipc_pipeline::page::State;
+use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
+use ipc_pipeline::ring;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::spool::{Drops, Feed, Position, losses_needed};
+use ipc_pipeline::sys;
+
+use crate::source::{self, Source, SourceError, Supply};
+
+/// Samples of one commit at most: enough to make the costs of a commit vanish, few enough to keep latency low.
+const BATCH: usize = 1024;
+/// A grid finer than this is served in bursts: waking for each tick would burn a core.
+const BURST_NS: u64 = 200_000;
+/// Bad inputs said one by one; after them only their number.
+const BAD_SAID_MAX: u64 = 10;
+
+/// What a turn of the loop came to.
+enum Next {
+    /// There may be more to do at once.
+    Again,
+    /// Nothing before this instant (CLOCK_MONOTONIC, ns).
+    At(u64),
+    /// Nothing before more entries are durable, or this instant.
+    Durable(u64),
+    /// The source has ended, or `count` is reached.
+    End,
+}
+
+/// Ticks and inputs dealt with since the last accepted entry, for LOSS entries before the next sample.
+#[derive(Clone, Copy, Default)]
+struct Pending {
+    missed: u64,
+    full: u64,
+    bad: u64,
+}
+
+impl Pending {
+    fn entries(&self) -> u64 {
+        losses_needed(self.missed) + losses_needed(self.full) + losses_needed(self.bad)
+    }
+}
+
+struct Converter {
+    publisher: Publisher<Shm>,
+    source: Box<dyn Source>,
+    settings: Settings,
+    policy: Policy,
+    lock_step: bool,
+    late_max_ns: u64,
+    count: u64,
+    on_bad: OnBad,
+    /// Did we take over spool and source position yet?
+    begun: bool,
+    feed: Feed,
+    start_ns: u64,
+    tick: u64,
+    index: u64,
+    pending: Pending,
+    values: Vec<i32>,
+    bad_said: u64,
+    bad_line: Option<String>,
+    late_ns_max: u64,
+    waited: u64,
+    waiting_since: Option<u64>,
+    woken: u64,
+}
+
+/// The whole work of ipc-conv, until it is told to stop or its source ends.
+pub fn run(context: &mut Context) -> Result<(), Failure> {
+    let mut converter = Converter::start(context)?;
+    context.notifier.ready();
+    let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+    let outcome = loop {
+        let now = sys::monotonic_ns();
+        context.notifier.turn(now);
+        let state = converter.publisher.turn(now);
+        if every_100_ms.is_due(now) {
+            context.check_lock()?;
+            converter.look(state, now, &mut said);
+            if context.notifier.status_due(now) {
+                context.notifier.status(now, &converter.status(state));
+            }
+        }
+        if context.stopping() {
+            break Ok(());
+        }
+        match converter.turn(state, now) {
+            Ok(Next::Again) => {}
+            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + LOOK_NS)),
+            Ok(Next::Durable(deadline)) => converter.wait_for_durable(now, deadline.min(now + LOOK_NS)),
+            Ok(Next::End) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
+    converter.finish();
+    outcome
+}
+
+impl Converter {
+    fn start(context: &Context) -> Result<Converter, Failure> {
+        let config = &context.config;
+        let period_ps = match config.conv.rate {
+            Rate::Every { period_ps } => period_ps,
+            Rate::Max => 0,
+        };
+        let settings =
+            Settings { capacity: config.spool.capacity, source_id: config.identity_of_source(), period_ps };
+        let on_bad = match config.source {
+            SourceConfig::Lines { on_bad, .. } => on_bad,
+            SourceConfig::Random { .. } => OnBad::Stop,
+        };
+        let source = source::open(&config.source).map_err(failure)?;
+        let publisher = Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
+            .map_err(Failure::system)?;
+        publisher.page().begin(
+            0,
+            ipc_pipeline::page::new_session(),
+            std::process::id().into(),
+            sys::wall_ns(),
+        );
+        // A tick is at most a hundredth of the period late for want of timer precision, within reason.
+        sys::set_timer_slack((period_ps / 100_000).clamp(1000, 50_000));
+        Ok(Converter {
+            publisher,
+            source,
+            settings,
+            policy: config.conv.policy,
+            lock_step: config.conv.lock_step,
+            late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
+            count: config.conv.count,
+            on_bad,
+            begun: false,
+            feed: Feed::default(),
+            start_ns: 0,
+            tick: 0,
+            index: 0,
+            pending: Pending::default(),
+            values: vec![0; BATCH],
+            bad_said: 0,
+            bad_line: None,
+            late_ns_max: 0,
+            waited: 0,
+            waiting_since: None,
+            woken: 0,
+        })
+    }
+
+    /// One turn of work in this state.
+    fn turn(&mut self, state: State, now: u64) -> Result<Next, Failure> {
+        match state {
+            State::Running | State::Full => {}
+            // The handshake takes a few turns of ipc-log.
+            State::WaitingForLog | State::Starting => return Ok(self.wait_for_log(now)),
+            _ => return Ok(Next::At(now + LOOK_NS)),
+        }
+        if !self.begun {
+            self.begin()?;
+        }
+        if !self.take_over_feed(now) {
+            return Ok(Next::Durable(u64::MAX));
+        }
+        if self.settings.period_ps == 0 { self.turn_without_grid(now) } else { self.turn_on_grid(now) }
+    }
+
+    fn wait_for_log(&mut self, now: u64) -> Next {
+        // Before an epoch begins there is no grid; its ticks would have been so many.
+        let since = *self.waiting_since.get_or_insert(now);
+        self.waited = ((now - since) * 1000).checked_div(self.settings.period_ps).unwrap_or(0);
+        let patience = if now - since < 1_000_000_000 { 1_000_000 } else { LOOK_NS / 2 };
+        Next::At(now + patience)
+    }
+
+    /// The spool is there, new or of an earlier life: go on from its position.
+    fn begin(&mut self) -> Result<(), Failure> {
+        let Some(spool) = self.publisher.spool() else { return Ok(()) };
+        let (position, drops) = (spool.position(), spool.drops());
+        self.feed = spool.feed();
+        self.start_ns = spool.header().start_mono_ns;
+        self.tick = position.tick;
+        // Dropped samples were taken from the source and consumed their ticks.
+        self.index = if drops.n > 0 { drops.index } else { position.index };
+        self.pending.full = drops.n;
+        self.tick += if self.feed.period_ps > 0 { drops.n } else { 0 };
+        if self.feed.source_id == self.settings.source_id {
+            self.source.seek(self.index).map_err(failure)?;
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    /// A spool of an earlier life may come from another source or grid: the entries that say so go out first, after the
+    /// losses of the old one. False: no room for them yet.
+    fn take_over_feed(&mut self, now: u64) -> bool {
+        let Settings { source_id, period_ps, .. } = self.settings;
+        if (self.feed.source_id, self.feed.period_ps) == (source_id, period_ps) {
+            return true;
+        }
+        self.miss_ticks(now, 0);
+        let t_ns = self.last_tick_ns(now);
+        let pending = std::mem::take(&mut self.pending);
+        let same_source = self.feed.source_id == source_id;
+        if self.publisher.room() < pending.entries() + 2 {
+            self.pending = pending;
+            return false;
+        }
+        let index = if same_source { self.index } else { 0 };
+        let feed = Feed { source_id, period_ps, origin_ns: now.saturating_sub(self.start_ns) };
+        let Some(spool) = self.publisher.spool() else { return false };
+        push_losses(spool, pending, t_ns);
+        spool.push_feed(feed, index);
+        let position = Position { index, tick: 0, ..after(spool.position(), pending) };
+        spool.commit(position);
+        (self.feed, self.tick, self.index) = (feed, 0, index);
+        self.ring();
+        true
+    }
+
+    fn grid(&self) -> Grid {
+        Grid { origin_ns: self.feed.origin_ns, period_ps: self.feed.period_ps }
+    }
+
+    /// The instant that a LOSS carries: that of the last tick dealt with.
+    fn last_tick_ns(&self, now: u64) -> u64 {
+        if self.feed.period_ps == 0 {
+            return now.saturating_sub(self.start_ns);
+        }
+        self.grid().time_of(self.tick.saturating_sub(1))
+    }
+
+    /// Counts ticks more than `late_max_ns` late as missed; returns how many are still to be taken.
+    fn miss_ticks(&mut self, now: u64, late_max_ns: u64) -> u64 {
+        if self.feed.period_ps == 0 {
+            return 0;
+        }
+        let due = self.grid().due(self.tick, now.saturating_sub(self.start_ns), late_max_ns);
+        self.tick += due.missed;
+        self.pending.missed += due.missed;
+        due.take
+    }
+
+    fn turn_on_grid(&mut self, now: u64) -> Result<Next, Failure> {
+        let due = self.miss_ticks(now, self.late_max_ns);
+        if due == 0 {
+            let next = self.start_ns.saturating_add(self.grid().time_of(self.tick));
+            let burst = if self.settings.period_ps / 1000 < BURST_NS { now + BURST_NS } else { 0 };
+            return Ok(Next::At(next.max(burst)));
+        }
+        let wanted = due.min(BATCH as u64);
+        match self.admit(wanted) {
+            0 if self.policy == Policy::DropNewest => self.drop_newest(wanted as usize),
+            0 => Ok(Next::Durable(now + self.late_max_ns)),
+            n => {
+                let late = now.saturating_sub(self.start_ns).saturating_sub(self.grid().time_of(self.tick));
+                self.late_ns_max = self.late_ns_max.max(late);
+                self.take(n as usize, now)
+            }
+        }
+    }
+
+    fn turn_without_grid(&mut self, now: u64) -> Result<Next, Failure> {
+        match self.admit(BATCH as u64) {
+            0 => Ok(Next::Durable(u64::MAX)),
+            n => self.take(n as usize, now),
+        }
+    }
+
+    /// How many of `wanted` samples may be published now, behind the pending losses.
+    fn admit(&mut self, wanted: u64) -> u64 {
+        let room = self.publisher.room().saturating_sub(self.pending.entries());
+        let Some(spool) = self.publisher.spool() else { return 0 };
+        let head = spool.head();
+        if self.lock_step && room > 0 {
+            return (self.publisher.durable() == Some(head)).into();
+        }
+        wanted.min(room)
+    }
+
+    /// Samples left of `count`; `None`: there is no end.
+    fn left(&mut self) -> Option<u64> {
+        let taken = self.publisher.spool().map_or(0, |s| s.position().samples) + self.pending.full;
+        (self.count > 0).then(|| self.count.saturating_sub(taken))
+    }
+
+    /// Takes up to `n` samples from the source and publishes them.
+    fn take(&mut self, n: usize, now: u64) -> Result<Next, Failure> {
+        let n = self.left().map_or(n, |left| n.min(left.min(BATCH as u64) as usize));
+        match self.supply(n)? {
+            Ok(taken) => {
+                self.publish(taken, now);
+                Ok(Next::Again)
+            }
+            Err(next) => Ok(next),
+        }
+    }
+
+    /// The spool is full and the source does not wait: samples are taken, dropped and counted.
+    fn drop_newest(&mut self, n: usize) -> Result<Next, Failure> {
+        let n = self.left().map_or(n, |left| n.min(left.min(BATCH as u64) as usize));
+        match self.supply(n)? {
+            Ok(taken) => {
+                self.index += taken as u64;
+                self.tick += taken as u64;
+                self.pending.full += taken as u64;
+                let drops = Drops { n: self.pending.full, index: self.index };
+                if let Some(spool) = self.publisher.spool() {
+                    spool.note_drops(drops);
+                }
+                Ok(Next::Again)
+            }
+            Err(next) => Ok(next),
+        }
+    }
+
+    /// Asks the source for `n` values: how many it gave, or what to do instead.
+    fn supply(&mut self, n: usize) -> Result<Result<usize, Next>, Failure> {
+        if n == 0 {
+            return Ok(Err(Next::End));
+        }
+        match self.source.fill(&mut self.values[..n]).map_err(failure)? {
+            Supply::Samples(taken) => Ok(Ok(taken)),
+            Supply::Nothing => Ok(Err(Next::At(sys::monotonic_ns() + 5_000_000))),
+            Supply::End => Ok(Err(Next::End)),
+            Supply::Bad(text) => self.bad_input(text).map(Err),
+        }
+    }
+
+    fn bad_input(&mut self, text: String) -> Result<Next, Failure> {
+        if self.on_bad == OnBad::Stop {
+            return Err(Failure::new(
+                EXIT_DATA,
+                format!("{text}; stopping, as source.on_bad = \"stop\" says"),
+            ));
+        }
+        self.index += 1;
+        self.pending.bad += 1;
+        self.bad_said += 1;
+        if self.bad_said <= BAD_SAID_MAX {
+            let rest = if self.bad_said == BAD_SAID_MAX { "; further ones are only counted" } else { "" };
+            log::warn!("{text}; skipped and counted{rest}");
+        } else {
+            self.bad_line = Some(text);
+        }
+        Ok(Next::Again)
+    }
+
+    /// The pending losses and `n` values become accepted entries, with the position after them.
+    fn publish(&mut self, n: usize, now: u64) {
+        let t_loss = self.last_tick_ns(now);
+        let (grid, tick, t_now) = (self.grid(), self.tick, now.saturating_sub(self.start_ns));
+        let pending = std::mem::take(&mut self.pending);
+        self.index += n as u64;
+        self.tick += if grid.period_ps > 0 { n as u64 } else { 0 };
+        let Some(spool) = self.publisher.spool() else { return };
+        push_losses(spool, pending, t_loss);
+        match grid.period_ps {
+            0 => spool.push_samples(&self.values[..n], |_| t_now),
+            _ => spool.push_samples(&self.values[..n], |i| grid.time_of(tick + i)),
+        }
+        let before = after(spool.position(), pending);
+        spool.commit(Position {
+            index: self.index,
+            tick: self.tick,
+            samples: before.samples + n as u64,
+            ..before
+        });
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(word) = self.publisher.bell() {
+            sys::wake(word);
+        }
+    }
+
+    fn sleep(&mut self, deadline: u64) {
+        sys::sleep_until(deadline);
+        self.woken += 1;
+    }
+
+    /// Sleeps until ipc-log makes more entries durable.
+    fn wait_for_durable(&mut self, now: u64, deadline: u64) {
+        self.woken += 1;
+        let Some(log) = self.publisher.log().get() else { return sys::sleep_until(deadline) };
+        let (word, waiting) = (log.durable_word(), self.publisher.page().waiting());
+        let seen = self.publisher.durable().unwrap_or(0);
+        if ring::may_sleep(waiting, word, seen) {
+            sys::wait(word, seen, Duration::from_nanos(deadline.saturating_sub(now)));
+        }
+        ring::awake(waiting);
+    }
+
+    /// The end: pending losses go out if they fit; else they stay with the spool for the next life.
+    fn finish(&mut self) {
+        let now = sys::monotonic_ns();
+        if self.begun {
+            self.miss_ticks(now, self.late_max_ns);
+            let t_ns = self.last_tick_ns(now);
+            let (pending, index, tick) = (self.pending, self.index, self.tick);
+            let fits = self.publisher.room() >= pending.entries();
+            if let Some(spool) = self.publisher.spool().filter(|_| fits) {
+                push_losses(spool, pending, t_ns);
+                spool.commit(Position { index, tick, ..after(spool.position(), pending) });
+                self.pending = Pending::default();
+            }
+            self.ring();
+        }
+        self.count_up();
+        self.publisher.page().set_state(State::Ended);
+    }
+
+    /// Every 100 ms: what users should know.
+    fn look(&mut self, state: State, now: u64, said: &mut Said) {
+        for event in self.publisher.take_events() {
+            tell(&event);
+        }
+        if let Some(text) = self.bad_line.take() {
+            log::debug!("{text}; skipped and counted");
+        }
+        // The handshake is normal for a moment.
+        let waits = self.waiting_since.is_some_and(|since| now - since > LOOK_NS / 2);
+        if state == State::WaitingForLog && waits && said.is_new("log") {
+            log::info!("waiting for ipc-log: no sample is taken before its record is there");
+        } else if matches!(state, State::Running | State::Full) {
+            self.waiting_since = None;
+            said.clear();
+        }
+        self.count_up();
+    }
+
+    fn count_up(&mut self) {
+        let pending = self.pending;
+        let Some(spool) = self.publisher.spool() else {
+            return self.publisher.page().set_counters(&[0, 0, 0, 0, 0, self.waited]);
+        };
+        let p = after(spool.position(), pending);
+        let at_risk = spool.head() - spool.tail();
+        let taken = p.samples + p.full;
+        let (late, remade) = (self.late_ns_max, self.publisher.remade());
+        let counters = [
+            taken + p.missed,
+            taken,
+            p.missed,
+            p.full,
+            p.bad,
+            self.waited,
+            late,
+            remade,
+            self.woken,
+            at_risk,
+        ];
+        self.publisher.page().set_counters(&counters);
+    }
+
+    fn status(&mut self, state: State) -> String {
+        let pending = self.pending;
+        let Some(spool) = self.publisher.spool() else { return state.name().into() };
+        let (head, p) = (spool.head(), after(spool.position(), pending));
+        format!(
+            "{}: seq {head}, {} samples, {} missed, {} dropped",
+            state.name(),
+            p.samples,
+            p.missed,
+            p.full
+        )
+    }
+}
+
+/// The counts after these losses.
+fn after(position: Position, pending: Pending) -> Position {
+    Position {
+        full: position.full + pending.full,
+        bad: position.bad + pending.bad,
+        missed: position.missed + pending.missed,
+        ..position
+    }
+}
+
+fn push_losses<M: ipc_pipeline::segment::Memory>(
+    spool: &mut ipc_pipeline::spool::SpoolWriter<M>,
+    pending: Pending,
+    t_ns: u64,
+) {
+    spool.push_losses(pending.missed, Reason::Missed, t_ns);
+    spool.push_losses(pending.full, Reason::Full, t_ns);
+    spool.push_losses(pending.bad, Reason::Bad, t_ns);
+}
+
+fn failure(e: SourceError) -> Failure {
+    match e {
+        SourceError::Read { .. } => Failure::system(e),
+        _ => Failure::config(e),
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
+        Event::Resumed { epoch, head, at_risk } => {
+            log::info!(
+                "going on in epoch {epoch} at seq {} ({at_risk} entries not yet known to be durable)",
+                head + 1
+            );
+        }
+        Event::OldCapacity { now, configured } => log::warn!(
+            "the spool has {now} entries, not the {configured} of spool.capacity: that takes effect after the next clean stop"
+        ),
+        Event::Remade => log::warn!("the spool's name was removed: the spool was put back whole under it"),
+        Event::Unusable => log::warn!("the old spool cannot be used: asking ipc-log for a new epoch"),
+        Event::Foreign { spool, log, tail, durable } if spool != log => log::error!(
+            "the spool belongs to record {spool:016x}, ipc-log keeps record {log:016x} (durable up to {durable}): nothing is accepted. Put the old record back, or give up what is only in the spool (durable up to {tail}) with `ipc-pipeline objects remove --abandon`"
+        ),
+        Event::Foreign { tail, durable, .. } => log::error!(
+            "the record ends at {durable}, but {tail} entries were durable once: it was cut or restored. Nothing is accepted. Put the whole record back, or give up what is only in the spool with `ipc-pipeline objects remove --abandon`"
+        ),
+        Event::Failed(text) => log::error!("{text}; trying again"),
+    }
+}

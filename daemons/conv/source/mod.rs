@@ -1,0 +1,73 @@
+//! Sources: where samples come from. One small type each behind one trait.
+#![forbid(unsafe_code)]
+
+mod lines;
+mod random;
+
+use ipc_pipeline::config::SourceConfig;
+
+pub use lines::Lines;
+pub use random::Random;
+
+/// What a source gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// So many values at the start of the buffer, at least one.
+    Samples(usize),
+    /// The next position holds no sample; the sentence says where and what.
+    Bad(String),
+    /// Nothing at the moment.
+    Nothing,
+    /// There will be no more.
+    End,
+}
+
+/// Why a source cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// What the configuration names is not there or cannot be a source.
+    #[error("cannot use source.path {path}: {why}")]
+    Unusable {
+        /// The path as configured.
+        path: String,
+        /// The reason given.
+        why: std::io::Error,
+    },
+    /// Reading failed on the way.
+    #[error("cannot read {path}: {why}")]
+    Read {
+        /// The path as configured.
+        path: String,
+        /// The reason given.
+        why: std::io::Error,
+    },
+    /// A replayable source has become shorter.
+    #[error(
+        "{path} ends after {found} lines, but {wanted} of its lines are in the record already: it is not the file it was. Put the old one back, or use another instance --name for the new one"
+    )]
+    Shrunk {
+        /// The path as configured.
+        path: String,
+        /// Lines that are there.
+        found: u64,
+        /// Lines that should be skipped.
+        wanted: u64,
+    },
+}
+
+/// Something that gives samples, one for each position 0, 1, 2 ...
+pub trait Source {
+    /// Goes to position `index`, as far as the source can: a pipe goes on wherever it is.
+    fn seek(&mut self, index: u64) -> Result<(), SourceError>;
+
+    /// The values from the present position on, as many as `out` takes; never blocks.
+    fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError>;
+}
+
+/// The source that the configuration names.
+pub fn open(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
+    Ok(match config {
+        SourceConfig::Random { min, max, seed } => Box::new(Random::new(*min, *max, *seed)),
+        SourceConfig::Lines { path, decimals, .. } => Box::new(Lines::open(path, *decimals)?),
+    })
+}

@@ -1,0 +1,318 @@
+//! The configuration: one TOML file and `--set section.key=value`, read into plain structs.
+//!
+//! Every fault is found in one go and says where it is, what was found and what is allowed. Every key, its
+//! default and a sentence about it: config/pipeline.toml.
+#![forbid(unsafe_code)]
+
+mod document;
+mod fault;
+mod read;
+mod units;
+
+pub use fault::{Fault, Faults, Place};
+
+use crate::address::Address;
+use crate::entry::WIDE_MAX;
+use document::Document;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Largest file that is read as configuration, in bytes.
+const FILE_LEN_MAX: u64 = 64 << 10;
+/// Size of a segment's header and of an entry, in bytes (docs/formats.md, "Record").
+const SEGMENT_HEADER_LEN: u64 = 4096;
+
+/// The whole configuration. [`Config::default`] is the reference job: a random integer 0..=100 every 800 ms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `[instance] name`; `None` means `u<uid>`. Already checked by [`crate::names::check_instance`].
+    pub instance: Option<String>,
+    /// `[source]`: where samples come from.
+    pub source: SourceConfig,
+    /// `[conv]`: when samples are taken.
+    pub conv: ConvConfig,
+    /// `[spool]`: the ring between conv and log.
+    pub spool: SpoolConfig,
+    /// `[edge]`: what carries the entries.
+    pub edge: EdgeConfig,
+    /// `[log]`: the durable record.
+    pub log: LogConfig,
+    /// `[stat]`: the statistics.
+    pub stat: StatConfig,
+    /// `[report]`: the printed lines.
+    pub report: ReportConfig,
+    /// `[[channel]]`: what the one channel is called.
+    pub channel: ChannelConfig,
+}
+
+/// Where samples come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// Uniform random integers.
+    Random {
+        /// Smallest value.
+        min: i32,
+        /// Largest value, at least `min`.
+        max: i32,
+        /// Same seed, same samples; 0..=2^63 - 1. `None`: conv picks one.
+        seed: Option<u64>,
+    },
+    /// A text with one number a line.
+    Lines {
+        /// A file or a FIFO; `-` is standard input. A relative path starts where the daemon was started.
+        path: PathBuf,
+        /// Digits after the point that count, 0..=9: with 4, 2.0018 is the code 20018.
+        decimals: u8,
+        /// What a bad line does.
+        on_bad: OnBad,
+    },
+}
+
+/// What a line that is no number does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBad {
+    /// It ends the source.
+    #[default]
+    Stop,
+    /// It is counted and left out.
+    Skip,
+}
+
+/// When samples are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConvConfig {
+    /// The grid.
+    pub rate: Rate,
+    /// What happens to a sample when the spool is full.
+    pub policy: Policy,
+    /// Take the next sample only when the last is durable.
+    pub lock_step: bool,
+    /// How late a tick may be taken; later ones are missed. `None`: see [`ConvConfig::late_limit`].
+    pub max_late: Option<Duration>,
+    /// Stop after this many samples of the epoch; 0: never.
+    pub count: u64,
+}
+
+impl ConvConfig {
+    /// How late a tick may be taken: `max_late`, else one period but at least 10 ms. Has no meaning without
+    /// a grid.
+    pub fn late_limit(&self) -> Duration {
+        let period = match self.rate {
+            Rate::Every { period_ps } => Duration::from_nanos(period_ps / 1000),
+            Rate::Max => Duration::ZERO,
+        };
+        self.max_late.unwrap_or(period.max(Duration::from_millis(10)))
+    }
+}
+
+/// How often a sample is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// On a grid: tick k at `origin + floor(k * period_ps / 1000)` nanoseconds.
+    Every {
+        /// 10^6 (1 MHz) to 10^14 (0.01 Hz) picoseconds.
+        period_ps: u64,
+    },
+    /// As fast as possible, without a grid.
+    Max,
+}
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate::Every { period_ps: 800_000_000_000 }
+    }
+}
+
+/// What happens to a sample when the spool is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The source waits.
+    #[default]
+    Block,
+    /// The sample is dropped and counted.
+    DropNewest,
+}
+
+/// The ring between conv and log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Entries, a power of two from 256 to 67,108,864.
+    pub capacity: u64,
+}
+
+/// Addresses of the receiving ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeConfig {
+    /// conv to log.
+    pub log: Address,
+    /// conv to stat.
+    pub stat: Address,
+    /// stat to report.
+    pub report: Address,
+}
+
+/// The durable record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// When entries are made durable.
+    pub sync: Sync,
+    /// Size of a whole segment, header included, in bytes: 64 KiB to 16 GiB.
+    pub segment: u64,
+}
+
+impl LogConfig {
+    /// Entries that fit a segment of this size behind its header.
+    pub fn segment_entries(&self) -> u64 {
+        self.segment.saturating_sub(SEGMENT_HEADER_LEN) / crate::entry::LEN as u64
+    }
+}
+
+/// When entries are made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Together, after this time: 1 ms to 10 s.
+    Every(Duration),
+    /// At once, as soon as the disk has finished with the ones before.
+    Always,
+}
+
+/// The statistics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatConfig {
+    /// A checkpoint is written when a replay without it would take longer: 10 ms to 1 h.
+    pub checkpoint: Duration,
+}
+
+/// The printed lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportConfig {
+    /// At most so many lines a second, 1..=1000; newer values win.
+    pub max_lines_per_second: u32,
+    /// Digits after the point of values that are no integers, 0..=30.
+    pub digits: u8,
+}
+
+/// What the one channel is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelConfig {
+    /// 1 to 40 bytes.
+    pub name: String,
+    /// At most 16 bytes.
+    pub unit: String,
+}
+
+impl Default for SourceConfig {
+    fn default() -> SourceConfig {
+        SourceConfig::Random { min: 0, max: 100, seed: None }
+    }
+}
+
+impl Default for SpoolConfig {
+    fn default() -> SpoolConfig {
+        SpoolConfig { capacity: 65_536 }
+    }
+}
+
+impl Default for EdgeConfig {
+    fn default() -> EdgeConfig {
+        EdgeConfig { log: Address::Shm, stat: Address::Shm, report: Address::Shm }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig { sync: Sync::Every(Duration::from_millis(50)), segment: 64 << 20 }
+    }
+}
+
+impl Default for StatConfig {
+    fn default() -> StatConfig {
+        StatConfig { checkpoint: Duration::from_millis(200) }
+    }
+}
+
+impl Default for ReportConfig {
+    fn default() -> ReportConfig {
+        ReportConfig { max_lines_per_second: 10, digits: 6 }
+    }
+}
+
+impl Default for ChannelConfig {
+    fn default() -> ChannelConfig {
+        ChannelConfig { name: "value".to_owned(), unit: String::new() }
+    }
+}
+
+impl Config {
+    /// Reads the file at `path`, if one is given, over the defaults, then each `section.key=value` of `sets`
+    /// over the file.
+    ///
+    /// A set takes the place of the keys in the file that exclude it: `conv.rate` of `conv.period` and the
+    /// other way round, `source.kind` of the keys of the other kind.
+    pub fn load(path: Option<&Path>, sets: &[String]) -> Result<Config, Faults> {
+        let name = path.map(|path| path.display().to_string());
+        let whole = |text| Fault { place: Place::Whole, key: String::new(), text };
+        let text = match path.map(read_file).transpose() {
+            Ok(text) => text.unwrap_or_default(),
+            Err(text) => return Err(Faults::new(name, vec![whole(text)])),
+        };
+        read::config(Document::read(&text, sets)).map_err(|faults| Faults::new(name, faults))
+    }
+
+    /// The number that stands for the source in SOURCE entries: 48 bits of its kind and of what decides its
+    /// samples. For lines the path as given, made absolute by the working directory but not resolved
+    /// further, and `decimals`; for random `min`, `max` and `seed`.
+    ///
+    /// Frozen: records hold it, and a source with another number does not go on where this one ended.
+    pub fn identity_of_source(&self) -> u64 {
+        // Without a working directory a relative path stands for itself.
+        self.source.identity_in(&std::env::current_dir().unwrap_or_default())
+    }
+}
+
+impl SourceConfig {
+    fn identity_in(&self, directory: &Path) -> u64 {
+        match self {
+            SourceConfig::Random { min, max, seed } => {
+                let seed = seed.map_or_else(|| "none".to_owned(), |seed| seed.to_string());
+                fold48(format!("random {min} {max} {seed}").as_bytes())
+            }
+            SourceConfig::Lines { path, decimals, .. } if path == Path::new("-") => {
+                fold48(format!("lines {decimals} -").as_bytes())
+            }
+            SourceConfig::Lines { path, decimals, .. } => {
+                // By components, so that `./a` and `a` are one.
+                let path: PathBuf = directory.join(path).components().collect();
+                let mut text = format!("lines {decimals} ").into_bytes();
+                text.extend_from_slice(path.as_os_str().as_bytes());
+                fold48(&text)
+            }
+        }
+    }
+}
+
+/// FNV-1a of 64 bits, its upper 16 folded onto the lower 48.
+fn fold48(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    (hash >> 48) ^ (hash & WIDE_MAX)
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path);
+    file.and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read this file: {error}; name another one with --config"))?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(
+            "is larger than 64 KiB, so surely no configuration; name another one with --config".to_owned()
+        );
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("is no UTF-8 text from byte {} on", error.utf8_error().valid_up_to() + 1))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Tests of the configuration through its public face; those of whole files are in tests/config.rs.
+
+use super::*;
+
+fn load(text: &str, sets: &[&str]) -> Result<Config, Faults> {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    read::config(Document::read(text, &sets)).map_err(|faults| Faults::new(Some("f".to_owned()), faults))
+}
+
+fn good(text: &str, sets: &[&str]) -> Config {
+    load(text, sets).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn faults(text: &str, sets: &[&str]) -> String {
+    load(text, sets).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_given_is_the_reference_job() {
+    let config = Config::load(None, &[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.source, SourceConfig::Random { min: 0, max: 100, seed: None });
+    assert_eq!(config.conv.rate, Rate::Every { period_ps: 800_000_000_000 });
+    assert_eq!(config.log.segment_entries(), (67_108_864 - 4096) / 32);
+}
+
+#[test]
+fn every_key_arrives() {
+    let config = good(
+        r#"
+        instance.name = "a-B_9"
+        [source]
+        kind = "lines"
+        path = "x/y.txt"
+        decimals = 9
+        on_bad = "skip"
+        [conv]
+        rate = "360 Hz"
+        policy = "drop-newest"
+        max_late = "3ms"
+        count = 5
+        [spool]
+        capacity = 256
+        [edge]
+        log = "shm:"
+        [log]
+        sync = "always"
+        segment = "64KiB"
+        [stat]
+        checkpoint = "1h"
+        [report]
+        max_lines_per_second = 1000
+        digits = 30
+        [[channel]]
+        name = "ecg"
+        unit = "µV"
+        "#,
+        &[],
+    );
+    let wanted = Config {
+        instance: Some("a-B_9".to_owned()),
+        source: SourceConfig::Lines { path: "x/y.txt".into(), decimals: 9, on_bad: OnBad::Skip },
+        conv: ConvConfig {
+            rate: Rate::Every { period_ps: 2_777_777_778 },
+            policy: Policy::DropNewest,
+            lock_step: false,
+            max_late: Some(Duration::from_millis(3)),
+            count: 5,
+        },
+        spool: SpoolConfig { capacity: 256 },
+        edge: EdgeConfig::default(),
+        log: LogConfig { sync: Sync::Always, segment: 65_536 },
+        stat: StatConfig { checkpoint: Duration::from_secs(3600) },
+        report: ReportConfig { max_lines_per_second: 1000, digits: 30 },
+        channel: ChannelConfig { name: "ecg".to_owned(), unit: "µV".to_owned() },
+    };
+    assert_eq!(config, wanted);
+    assert!(good("conv.lock_step = true", &[]).conv.lock_step);
+    let random = good("source = {kind = \"random\", min = -5, max = -5, seed = 0}", &[]);
+    assert_eq!(random.source, SourceConfig::Random { min: -5, max: -5, seed: Some(0) });
+    assert_eq!(good("log.sync = \"1ms\"", &[]).log.sync, Sync::Every(Duration::from_millis(1)));
+}
+
+#[test]
+fn lateness_is_a_period_but_at_least_10_ms() {
+    let late = |text| good(text, &[]).conv.late_limit();
+    assert_eq!(late(""), Duration::from_millis(800));
+    assert_eq!(late("conv.rate = \"1 kHz\""), Duration::from_millis(10));
+    assert_eq!(late("conv.max_late = \"0s\""), Duration::ZERO);
+}
+
+#[test]
+fn a_set_goes_over_the_file_and_over_an_earlier_set() {
+    let config = good("spool.capacity = 256", &["spool.capacity=512", "spool.capacity = 1024"]);
+    assert_eq!(config.spool.capacity, 1024);
+    assert_eq!(good("spool.capacity = 3", &["spool.capacity=512"]).spool.capacity, 512);
+}
+
+#[test]
+fn a_set_is_a_toml_value_or_else_text() {
+    assert_eq!(good("", &["conv.rate=max"]).conv.rate, Rate::Max);
+    assert_eq!(good("", &["conv.rate=\"max\""]).conv.rate, Rate::Max);
+    assert_eq!(good("", &["conv.rate=50/s"]).conv.rate, Rate::Every { period_ps: 20_000_000_000 });
+    assert!(good("", &["conv.lock_step=true"]).conv.lock_step);
+    // A key that wants text takes what looks like a number.
+    assert_eq!(good("", &["instance.name=2024"]).instance.as_deref(), Some("2024"));
+    assert_eq!(good("", &["channel.name=true", "channel.unit="]).channel.name, "true");
+    assert_eq!(good("[[channel]]\nname = \"a\"\nunit = \"b\"", &["channel.name=c"]).channel.unit, "b");
+}
+
+#[test]
+fn a_set_puts_the_keys_aside_that_exclude_it() {
+    assert_eq!(good("conv.period = \"1s\"", &["conv.rate=max"]).conv.rate, Rate::Max);
+    let every = Rate::Every { period_ps: 2_500_000_000 };
+    assert_eq!(good("conv.rate = \"max\"", &["conv.period=2.5ms"]).conv.rate, every);
+    let text = "[source]\nkind = \"random\"\nmin = 1\nmax = 2";
+    let lines = SourceConfig::Lines { path: "-".into(), decimals: 0, on_bad: OnBad::Stop };
+    assert_eq!(good(text, &["source.kind=lines", "source.path=-"]).source, lines);
+    let text = "[source]\nkind = \"lines\"\npath = \"x\"";
+    assert_eq!(good(text, &["source.kind=random"]).source, SourceConfig::default());
+}
+
+#[test]
+fn faults_in_sets_name_the_set() {
+    assert_eq!(
+        faults("", &["conv.rate=fast"]),
+        "--set conv.rate=fast: found \"fast\"; allowed: 0.01 Hz to 1 MHz in mHz Hz kHz MHz or /s, like \
+         \"360 Hz\" or \"50/s\"; or \"max\"\n1 fault in f"
+    );
+    assert_eq!(
+        faults("", &["conv.period=1s", "conv.rate=max"]),
+        "--set conv.rate=max: found both period and rate; allowed: one of the two\n1 fault in f"
+    );
+    assert_eq!(
+        faults("", &["conf.rate=max", "report.digit=3", "x"]),
+        "--set conf.rate=max: unknown section; allowed: instance, source, conv, spool, edge, log, stat, report, \
+         channel; did you mean `conv`?\n\
+         --set report.digit=3: unknown key; allowed in [report]: max_lines_per_second, digits; did you mean \
+         `digits`?\n\
+         --set x: found no section.key=value; allowed: for example --set conv.rate=max\n3 faults in f"
+    );
+    let error = Config::load(None, &["x.y=1".to_owned()]).unwrap_err().to_string();
+    assert!(error.ends_with("1 fault in the command line"), "{error}");
+    assert_eq!(
+        faults("edge.log = \"a\\nb:\"", &["x\n\u{1b}"]),
+        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm:\n\
+         --set x??: found no section.key=value; allowed: for example --set conv.rate=max\n2 faults in f"
+    );
+}
+
+#[test]
+fn every_bound_holds_on_both_sides() {
+    let bounds = [
+        ("source.min", "-2147483648", "-2147483649"),
+        ("source.max", "2147483647", "2147483648"),
+        ("source.seed", "9223372036854775807", "9223372036854775808"),
+        ("source.seed", "0", "-1"),
+        ("conv.count", "9223372036854775807", "9223372036854775808"),
+        ("conv.count", "0", "-1"),
+        ("conv.period", "1us", "999999ps"),
+        ("conv.period", "1us", "999.999ns"),
+        ("conv.period", "100s", "100.000000000001s"),
+        ("conv.rate", "1MHz", "1000001 Hz"),
+        ("conv.rate", "0.01Hz", "9mHz"),
+        ("conv.max_late", "1h", "61min"),
+        ("spool.capacity", "256", "128"),
+        ("spool.capacity", "67108864", "134217728"),
+        ("spool.capacity", "512", "513"),
+        ("log.sync", "1ms", "999us"),
+        ("log.sync", "10s", "10001ms"),
+        ("log.segment", "64KiB", "63KiB"),
+        ("log.segment", "16GiB", "17GiB"),
+        ("stat.checkpoint", "10ms", "9ms"),
+        ("stat.checkpoint", "1h", "61min"),
+        ("report.max_lines_per_second", "1", "0"),
+        ("report.max_lines_per_second", "1000", "1001"),
+        ("report.digits", "0", "-1"),
+        ("report.digits", "30", "31"),
+        (
+            "channel.name",
+            "0123456789012345678901234567890123456789",
+            "01234567890123456789012345678901234567890",
+        ),
+        ("channel.name", "x", ""),
+        ("channel.unit", "0123456789abcdef", "0123456789abcdefg"),
+        ("instance.name", "a-Z_9", "a b"),
+    ];
+    for (key, inside, outside) in bounds {
+        good("", &[&format!("{key}={inside}")]);
+        let text = faults("", &[&format!("{key}={outside}")]);
+        assert!(text.contains("; allowed: "), "{key}={outside}: {text}");
+    }
+}
+
+#[test]
+fn identities_are_frozen() {
+    let identity = |source: SourceConfig| source.identity_in(Path::new("/data"));
+    let random = |seed| identity(SourceConfig::Random { min: 0, max: 100, seed });
+    let lines =
+        |path: &str, decimals, on_bad| identity(SourceConfig::Lines { path: path.into(), decimals, on_bad });
+    // Computed once by an FNV-1a written in another language.
+    assert_eq!(random(None), RANDOM_NONE);
+    assert_eq!(random(Some(7)), RANDOM_7);
+    assert_eq!(lines("ecg.txt", 0, OnBad::Stop), LINES_ECG);
+    assert_eq!(lines("-", 4, OnBad::Skip), LINES_STDIN);
+    assert_eq!(lines("./ecg.txt", 0, OnBad::Skip), LINES_ECG);
+    assert_eq!(lines("/data//ecg.txt", 0, OnBad::Stop), LINES_ECG);
+    assert_ne!(lines("ecg.txt", 1, OnBad::Stop), LINES_ECG);
+    assert_eq!(Config::default().identity_of_source(), RANDOM_NONE);
+}
+#[test]
+fn a_bound_that_cannot_be_read_is_one_fault() {
+    let text = faults("source.min = 200\nsource.max = 1e9", &[]);
+    assert!(text.ends_with("1 fault in f") && text.contains("found float 1e9"), "{text}");
+}
+
+#[test]
+fn deep_nesting_is_a_fault_and_no_overflow() {
+    let deep = "[".repeat(60_000);
+    assert!(load(&format!("a = {deep}"), &[]).is_err());
+    assert!(load("", &[&format!("spool.capacity={deep}")]).is_err());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 2048, failure_persistence: None, ..Default::default()
+    })]
+
+    /// Whatever the text: no panic, and a refusal names its places in order.
+    #[test]
+    fn no_text_panics(
+        text in "(\\[?\\[?(source|conv|channel|x)\\]?\\]?\n?|(kind|rate|min|\"ä\") ?= ?(\"max\"|-?[0-9.e]{1,4}|\\{|')\r?\n?|\\PC){0,8}",
+        set in "(source|conv|channel|x)?\\.?(kind|rate|name)?=?(\"|'|\\[|\\{|\n|\\PC){0,5}",
+    ) {
+        if let Err(faults) = load(&text, &[&set]) {
+            proptest::prop_assert!(!faults.list().is_empty());
+            proptest::prop_assert!(faults.list().is_sorted_by_key(|fault| fault.place.clone()));
+            proptest::prop_assert_eq!(faults.to_string().lines().count(), faults.list().len() + 1);
+        }
+    }
+}
+
+const RANDOM_NONE: u64 = 0x05c1_2cd1_6458;
+const RANDOM_7: u64 = 0x350c_8d1c_245e;
+const LINES_ECG: u64 = 0xbfc2_1448_9ab1;
+const LINES_STDIN: u64 = 0xd8e6_9b79_8b5a;

@@ -1,0 +1,200 @@
+//! Every daemon's `main` alike: arguments, configuration, log, signals, lock and directories, then the work; at the end
+//! one place that reports and picks the exit code.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::args::{self, CommonArgs, EXIT_CONFIG};
+use crate::config::Config;
+use crate::lock::{Lock, LockError};
+use crate::names::{Names, Role};
+use crate::notify::Notifier;
+use crate::objects;
+use crate::publisher::SegmentNames;
+use crate::segment::Shm;
+use crate::{logging, sys};
+
+/// Exit code: the source gave something that is no sample, and the configuration says to stop then.
+pub const EXIT_DATA: u8 = 65;
+/// Exit code: an object of this daemon is gone and must be made anew.
+pub const EXIT_OBJECT: u8 = 69;
+/// Exit code: a bug of ours (a panic).
+pub const EXIT_BUG: u8 = 70;
+/// Exit code: the system refused something.
+pub const EXIT_SYSTEM: u8 = 71;
+/// Exit code: this instance already has such a daemon.
+pub const EXIT_SECOND: u8 = 75;
+
+/// How long a second daemon of the same role waits for the first one to go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a daemon ends other than by being told to: a sentence for the user, and the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// What was tried, why it failed, what to do.
+    pub text: String,
+    /// The exit code that says so to a service manager.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure with the exit code `code`.
+    pub fn new(code: u8, text: impl ToString) -> Failure {
+        Failure { text: text.to_string(), code }
+    }
+
+    /// The system refused something.
+    pub fn system(text: impl ToString) -> Failure {
+        Failure::new(EXIT_SYSTEM, text)
+    }
+
+    /// The configuration does not fit.
+    pub fn config(text: impl ToString) -> Failure {
+        Failure::new(EXIT_CONFIG, text)
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(e: LockError) -> Failure {
+        let code = if matches!(e, LockError::Held { .. }) { EXIT_SECOND } else { EXIT_SYSTEM };
+        Failure::new(code, e)
+    }
+}
+
+/// What every daemon has when its work begins.
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// The names of its instance.
+    pub names: Names,
+    /// /dev/shm, as this instance uses it.
+    pub shm: Shm,
+    /// The way to the service manager.
+    pub notifier: Notifier,
+    stop: Arc<AtomicBool>,
+    lock: Lock,
+}
+
+impl Context {
+    /// Were we told to stop?
+    #[inline]
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// To be called every 100 ms: is the lock still ours alone?
+    pub fn check_lock(&self) -> Result<(), Failure> {
+        if self.lock.is_current() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            EXIT_OBJECT,
+            "the lock file was removed while this daemon ran: ending, to be started again",
+        ))
+    }
+
+    /// Names of the segments, for [`crate::publisher`] and [`crate::intake`].
+    pub fn segments(&self) -> SegmentNames {
+        segment_names(&self.names)
+    }
+}
+
+/// Names of the segments of an instance.
+pub fn segment_names(names: &Names) -> SegmentNames {
+    SegmentNames { spool: names.spool(), pages: Role::ALL.map(|role| names.page(role)) }
+}
+
+/// The whole `main` of a daemon; `work` returns when it is told to stop or its work is done.
+pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) -> ExitCode {
+    bugs_exit_with_70();
+    let args = match args::parse(role, std::env::args_os()) {
+        Ok(args) => args,
+        Err(e) => return args::report_usage(&e).into(),
+    };
+    logging::start(role.program(), args.level());
+    match start(role, &args).and_then(|mut context| work(&mut context)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.text.lines() {
+                log::error!("{line}");
+            }
+            failure.code.into()
+        }
+    }
+}
+
+fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
+    let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let stop = stop_flag()?;
+    objects::make_directories(&names).map_err(Failure::system)?;
+    let lock = Lock::take(&names.lock(role), PATIENCE)?;
+    // Only now is what an earlier life of this role left behind nobody's.
+    objects::sweep(&names, role);
+    Ok(Context { config, names, shm: Shm::new(0o600), notifier: Notifier::from_env(), stop, lock })
+}
+
+/// A flag that SIGTERM and SIGINT set.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, stop.clone())
+            .map_err(|e| Failure::system(format!("cannot install a signal handler: {e}")))?;
+    }
+    Ok(stop)
+}
+
+/// A panic is a bug: it is said, and the process ends at once with a code of its own, never half of it.
+pub fn bugs_exit_with_70() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        say(info);
+        std::process::exit(EXIT_BUG.into());
+    }));
+}
+
+/// Says a state once, when it begins, instead of at every turn.
+#[derive(Default)]
+pub struct Said(String);
+
+impl Said {
+    /// Is this another text than the last one?
+    pub fn is_new(&mut self, text: &str) -> bool {
+        let new = self.0 != text;
+        if new {
+            self.0 = text.into();
+        }
+        new
+    }
+
+    /// Whatever was said is over: the same text is news again.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Something to be done every 100 ms by the clock, busy or idle (rule E4).
+#[derive(Default)]
+pub struct Every100ms(u64);
+
+impl Every100ms {
+    /// Is it time again?
+    #[inline]
+    pub fn is_due(&mut self, now_ns: u64) -> bool {
+        let due = now_ns >= self.0;
+        if due {
+            self.0 = now_ns + crate::publisher::LOOK_NS;
+        }
+        due
+    }
+}
+
+/// A number that no other life of any process has.
+pub fn nonce() -> u64 {
+    fastrand::u64(..) ^ sys::wall_ns() ^ (std::process::id() as u64) << 32
+}

@@ -1,0 +1,247 @@
+//! Decimal text to integer codes and back, exactly: no float takes part.
+#![forbid(unsafe_code)]
+
+/// Most digits after the point that a code can stand for.
+pub const DECIMALS_MAX: u8 = 9;
+
+/// Why a text is no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecimalError {
+    /// Nothing there.
+    #[error("there is no number")]
+    Empty,
+    /// Not a decimal number.
+    #[error("this is no decimal number")]
+    Garbage,
+    /// Digits other than zero behind the last place that counts.
+    #[error("the number has more than {0} digits after the point (`decimals = {0}`)")]
+    TooFine(u8),
+    /// The code would not fit.
+    #[error("the number is out of range: with `decimals = {0}` the code does not fit 32 bits")]
+    OutOfRange(u8),
+}
+
+/// The number in `text` times 10^`decimals`, as code: `2.0018` with 4 is 20018.
+///
+/// Accepted: an optional sign, digits with an optional point before, between or after them, an optional
+/// exponent (`2.5E-1`), all ASCII and without blanks. The result is exact or an error; zeros behind the last
+/// place that counts do no harm.
+///
+/// ```
+/// use ipc_pipeline::decimal::{DecimalError, parse};
+/// assert_eq!(parse("2.0018", 4), Ok(20018));
+/// assert_eq!(parse("1e3", 0), Ok(1000));
+/// assert_eq!(parse("0.5", 0), Err(DecimalError::TooFine(0)));
+/// ```
+pub fn parse(text: &str, decimals: u8) -> Result<i32, DecimalError> {
+    if text.is_empty() {
+        return Err(DecimalError::Empty);
+    }
+    let number = Number::split(text).ok_or(DecimalError::Garbage)?;
+    let magnitude = number.scaled(decimals)?;
+    let code = if number.negative { -magnitude } else { magnitude };
+    i32::try_from(code).map_err(|_| DecimalError::OutOfRange(decimals))
+}
+
+/// A decimal number in its parts: `negative`, `whole.fraction` times 10^`exponent`.
+struct Number<'a> {
+    negative: bool,
+    whole: &'a str,
+    fraction: &'a str,
+    exponent: i64,
+}
+
+impl<'a> Number<'a> {
+    fn split(text: &'a str) -> Option<Number<'a>> {
+        let (negative, text) = split_sign(text);
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let some_digit = !(whole.is_empty() && fraction.is_empty());
+        (some_digit && all_digits(whole) && all_digits(fraction)).then_some(Number {
+            negative,
+            whole,
+            fraction,
+            exponent,
+        })
+    }
+
+    /// The magnitude times 10^decimals; above 32 bits it only stays above 32 bits.
+    fn scaled(&self, decimals: u8) -> Result<i64, DecimalError> {
+        let len = |digits: &str| i64::try_from(digits.len()).unwrap_or(i64::MAX);
+        let digits = self.whole.bytes().chain(self.fraction.bytes()).map(|b| i64::from(b - b'0'));
+        // The first `kept` digits form the code; where there are fewer, zeros follow.
+        let kept = len(self.whole).saturating_add(self.exponent).saturating_add(i64::from(decimals));
+        let mut code: i64 = 0;
+        for (digit, place) in digits.zip(0i64..) {
+            if place < kept {
+                code = code.saturating_mul(10).saturating_add(digit);
+            } else if digit != 0 {
+                return Err(DecimalError::TooFine(decimals));
+            }
+        }
+        let zeros = kept.saturating_sub(len(self.whole).saturating_add(len(self.fraction)));
+        // 20 zeros take every code but 0 out of range, so more need not be appended.
+        for _ in 0..zeros.clamp(0, 20) {
+            code = code.saturating_mul(10);
+        }
+        Ok(code)
+    }
+}
+
+fn split_sign(text: &str) -> (bool, &str) {
+    match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// The exponent; one beyond 18 digits is as good as endless, so it saturates.
+fn parse_exponent(text: &str) -> Option<i64> {
+    let (negative, digits) = split_sign(text);
+    if digits.is_empty() || !all_digits(digits) {
+        return None;
+    }
+    let magnitude = digits.parse().unwrap_or(i64::MAX);
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+fn all_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `value` / 10^`decimals` as text with exactly that many digits after the point: -18 with 4 is `-0.0018`.
+pub fn format_scaled(value: i128, decimals: u8) -> String {
+    let places = usize::from(decimals);
+    let mut text = format!("{:0width$}", value.unsigned_abs(), width = places + 1);
+    if places > 0 {
+        text.insert(text.len() - places, '.');
+    }
+    if value < 0 {
+        text.insert(0, '-');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use num_bigint::BigInt;
+    use proptest::prelude::*;
+
+    #[test]
+    fn exact_numbers() {
+        let cases = [
+            ("0", 0, 0),
+            ("-0", 0, 0),
+            ("-0.000", 2, 0),
+            ("2.0018", 4, 20018),
+            ("+2.0018", 4, 20018),
+            ("-2.0018", 4, -20018),
+            ("2.00180000", 4, 20018),
+            ("002.0018", 4, 20018),
+            ("7", 4, 70000),
+            ("7.", 1, 70),
+            (".5", 1, 5),
+            ("1e3", 0, 1000),
+            ("2.5E-1", 2, 25),
+            ("2.5e+1", 0, 25),
+            ("1500e-2", 0, 15),
+            ("0e999999999999999999999", 0, 0),
+            ("0.0e-999999999999999999999", 9, 0),
+            ("2147483647", 0, i32::MAX),
+            ("-2147483648", 0, i32::MIN),
+            ("-2.147483648", 9, i32::MIN),
+        ];
+        for (text, decimals, code) in cases {
+            assert_eq!(parse(text, decimals), Ok(code), "{text} with {decimals}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exact_is_refused() {
+        use DecimalError::*;
+        let cases = [
+            ("", 0, Empty),
+            ("2.00185", 4, TooFine(4)),
+            ("1e-1", 0, TooFine(0)),
+            ("1e-99999999999999999999", 9, TooFine(9)),
+            ("2147483648", 0, OutOfRange(0)),
+            ("-2147483649", 0, OutOfRange(0)),
+            ("2.147483648", 9, OutOfRange(9)),
+            ("1e10", 0, OutOfRange(0)),
+            ("1e99999999999999999999", 0, OutOfRange(0)),
+            ("99999999999999999999999999", 0, OutOfRange(0)),
+        ];
+        for (text, decimals, error) in cases {
+            assert_eq!(parse(text, decimals), Err(error), "{text} with {decimals}");
+        }
+        for text in [
+            " ", " 1", "1 ", ".", "-", "+", "--1", "+-1", "1.2.3", "1e", "e5", "1e+", "1e1.5", "1e2e3",
+            "0x10", "1_000", "1,5", "nan", "inf", "٣", "1\0", "1\r",
+        ] {
+            assert_eq!(parse(text, 3), Err(Garbage), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn scaled_text() {
+        let cases = [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (20018, 4, "2.0018"),
+            (-18, 4, "-0.0018"),
+            (-5, 0, "-5"),
+            (i128::MIN, 0, "-170141183460469231731687303715884105728"),
+            (i128::MAX, 38, "1.70141183460469231731687303715884105727"),
+        ];
+        for (value, decimals, text) in cases {
+            assert_eq!(format_scaled(value, decimals), text);
+        }
+    }
+
+    /// The same by big integers: digits without point, times 10^exponent, compared by multiplication only.
+    fn reference(negative: bool, whole: &str, fraction: &str, exponent: i32, decimals: u8) -> Option<i32> {
+        let mut top: BigInt = format!("0{whole}{fraction}").parse().unwrap();
+        let mut bottom = BigInt::from(10u8).pow(fraction.len() as u32);
+        let shift = exponent + i32::from(decimals);
+        let factor = BigInt::from(10u8).pow(shift.unsigned_abs());
+        if shift < 0 {
+            bottom *= factor
+        } else {
+            top *= factor
+        }
+        if negative {
+            top = -top;
+        }
+        let code = &top / &bottom;
+        if &code * &bottom != top { None } else { i32::try_from(code).ok() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn agrees_with_big_integers(
+            negative: bool, whole in "[0-9]{1,12}", fraction in "[0-9]{0,6}0{0,6}",
+            exponent in -14i32..14, decimals in 0u8..=9,
+        ) {
+            let sign = if negative { "-" } else { "" };
+            let text = format!("{sign}{whole}.{fraction}e{exponent}");
+            let wanted = reference(negative, &whole, &fraction, exponent, decimals);
+            prop_assert_eq!(parse(&text, decimals).ok(), wanted, "{}", text);
+        }
+
+        #[test]
+        fn every_code_comes_back(code: i32, decimals in 0u8..=9) {
+            prop_assert_eq!(parse(&format_scaled(code.into(), decimals), decimals), Ok(code));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,12}|[-+0-9.eE]{0,24}", decimals in 0u8..=9) {
+            let _ = parse(&text, decimals);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The names and headers of the record's segments (docs/formats.md, Record). Pure: bytes in, values out.
+#![forbid(unsafe_code)]
+
+use crate::entry::{LEN, MAX_CHANNELS};
+
+/// Seqs are below this, which is out of reach, so that no sum and no offset overflows.
+pub const SEQ_LIMIT: u64 = 1 << 57;
+
+/// Size of a segment's header in bytes.
+pub const HEADER_LEN: usize = 4096;
+
+const MAGIC: &[u8; 8] = b"IPCPSEG1";
+const LAYOUT: u32 = 1;
+const TABLE: usize = 64;
+const ROW: usize = 120;
+const CRC: usize = 4092;
+// Offset and size of the texts in a row.
+const NAME: (usize, usize) = (0, 40);
+const UNIT: (usize, usize) = (40, 16);
+const SCALE: (usize, usize) = (56, 24);
+const OFFSET: (usize, usize) = (80, 24);
+const DECIMALS: usize = 104;
+
+/// What the codes of a channel mean: `physical = (raw + offset) * scale`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelRow {
+    /// At most 40 bytes.
+    pub name: String,
+    /// At most 16 bytes.
+    pub unit: String,
+    /// Decimal text, at most 24 bytes.
+    pub scale: String,
+    /// Decimal text, at most 24 bytes.
+    pub offset: String,
+    /// The raw code is the value times 10^decimals.
+    pub decimals: u8,
+}
+
+/// A channel table that does not fit into a header.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// More rows than a record can have.
+    #[error("there are {0} channels; a record holds at most 32: use a second instance for the others")]
+    TooMany(usize),
+    /// A text that is too long.
+    #[error("the {what} {text:?} of a channel is longer than {most} bytes or has a zero byte; shorten it")]
+    Text {
+        /// Which of the texts.
+        what: &'static str,
+        /// The text.
+        text: String,
+        /// How long it may be.
+        most: usize,
+    },
+}
+
+/// The header of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of the record, the same in all its segments.
+    pub log_id: u64,
+    /// Seq of its first entry, also in its name.
+    pub first_seq: u64,
+    /// Epoch of the entry before `first_seq`; 0: there is none.
+    pub epoch: u32,
+    /// Wall clock when it was made, ns since 1970.
+    pub created_ns: u64,
+    /// The channel table.
+    pub channels: Vec<ChannelRow>,
+}
+
+impl Header {
+    /// The header's 4,096 bytes. What does not fit ([`check_table`]) is left out.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut b = vec![0; HEADER_LEN];
+        put(&mut b, 0, MAGIC);
+        put(&mut b, 8, &LAYOUT.to_le_bytes());
+        put(&mut b, 12, &(HEADER_LEN as u32).to_le_bytes());
+        put(&mut b, 16, &(LEN as u32).to_le_bytes());
+        put(&mut b, 20, &(self.channels.len().min(MAX_CHANNELS) as u32).to_le_bytes());
+        put(&mut b, 24, &self.log_id.to_le_bytes());
+        put(&mut b, 32, &self.first_seq.to_le_bytes());
+        put(&mut b, 40, &self.epoch.to_le_bytes());
+        put(&mut b, 48, &self.created_ns.to_le_bytes());
+        for (row, b) in self.channels.iter().zip(b[TABLE..TABLE + ROW * MAX_CHANNELS].chunks_exact_mut(ROW)) {
+            for (text, (offset, most)) in texts(row) {
+                put(&mut b[..offset + most], offset, text.as_bytes());
+            }
+            put(b, DECIMALS, &[row.decimals]);
+        }
+        let crc = crc32c::crc32c(&b[..CRC]);
+        put(&mut b, CRC, &crc.to_le_bytes());
+        b
+    }
+
+    /// A header from bytes; `None` unless all of it is right.
+    pub fn decode(b: &[u8]) -> Option<Header> {
+        let b = b.get(..HEADER_LEN)?;
+        let right = b.get(..8)? == MAGIC
+            && u32_at(b, 8)? == LAYOUT
+            && u32_at(b, 12)? == HEADER_LEN as u32
+            && u32_at(b, 16)? == LEN as u32
+            && u32_at(b, CRC)? == crc32c::crc32c(b.get(..CRC)?);
+        let count = usize::try_from(u32_at(b, 20)?).ok().filter(|&n| n <= MAX_CHANNELS)?;
+        if !right {
+            return None;
+        }
+        let table = b.get(TABLE..TABLE + ROW * count)?;
+        Some(Header {
+            log_id: u64_at(b, 24)?,
+            first_seq: u64_at(b, 32)?,
+            epoch: u32_at(b, 40)?,
+            created_ns: u64_at(b, 48)?,
+            channels: table.chunks_exact(ROW).map(row_from).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Does the table fit into a header?
+pub fn check_table(channels: &[ChannelRow]) -> Result<(), TableError> {
+    if channels.len() > MAX_CHANNELS {
+        return Err(TableError::TooMany(channels.len()));
+    }
+    for row in channels {
+        for ((text, (_, most)), what) in texts(row).into_iter().zip(["name", "unit", "scale", "offset"]) {
+            if text.len() > most || text.contains('\0') {
+                return Err(TableError::Text { what, text: text.to_owned(), most });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn texts(row: &ChannelRow) -> [(&str, (usize, usize)); 4] {
+    [(&row.name, NAME), (&row.unit, UNIT), (&row.scale, SCALE), (&row.offset, OFFSET)]
+}
+
+fn row_from(b: &[u8]) -> Option<ChannelRow> {
+    let text = |(offset, len): (usize, usize)| {
+        let field = b.get(offset..offset + len)?;
+        let end = field.iter().position(|&c| c == 0).unwrap_or(len);
+        String::from_utf8(field.get(..end)?.to_vec()).ok()
+    };
+    Some(ChannelRow {
+        name: text(NAME)?,
+        unit: text(UNIT)?,
+        scale: text(SCALE)?,
+        offset: text(OFFSET)?,
+        decimals: *b.get(DECIMALS)?,
+    })
+}
+
+/// Where entry `seq` stands in a segment that begins with `first`. Sizes from outside saturate.
+pub fn offset_of(first: u64, seq: u64) -> u64 {
+    seq.saturating_sub(first).saturating_mul(LEN as u64).saturating_add(HEADER_LEN as u64)
+}
+
+/// One file of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Segment {
+    /// Seq of its first entry.
+    pub first: u64,
+    /// A disk error was seen in it; what stands behind the last entry that counts is worthless.
+    pub bad: bool,
+}
+
+impl Segment {
+    /// Its file name.
+    pub fn name(&self) -> String {
+        let ending = if self.bad { ".bad" } else { "" };
+        format!("{:020}.seg{ending}", self.first)
+    }
+
+    /// The segment with this file name.
+    pub fn from_name(name: &str) -> Option<Segment> {
+        let (digits, ending) = name.split_at_checked(20)?;
+        let bad = match ending {
+            ".seg" => false,
+            ".seg.bad" => true,
+            _ => return None,
+        };
+        let first = digits.bytes().all(|c| c.is_ascii_digit()).then(|| digits.parse().ok())??;
+        (1..SEQ_LIMIT).contains(&first).then_some(Segment { first, bad })
+    }
+}
+
+/// The ending of a segment that is being made.
+pub const NEW: &str = ".seg.new";
+
+/// The name under which segment `first` is made.
+pub fn new_name(first: u64) -> String {
+    format!("{first:020}{NEW}")
+}
+
+/// The segments that count among these names, in order. Each ends where the next one begins; of two that begin
+/// alike only the one that is not bad counts.
+pub fn segments(names: &[String]) -> Vec<Segment> {
+    let mut found: Vec<_> = names.iter().filter_map(|name| Segment::from_name(name)).collect();
+    found.sort_unstable(); // "not bad" sorts before "bad"
+    found.dedup_by_key(|segment| segment.first);
+    found
+}
+
+/// Copies `bytes` to `b[at..]`; what does not fit is left out.
+pub(crate) fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
+    for (to, from) in b.iter_mut().skip(at).zip(bytes) {
+        *to = *from;
+    }
+}
+
+pub(crate) fn u32_at(b: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn u64_at(b: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?))
+}

@@ -1,0 +1,133 @@
+//! One process for each role: a lock file that the kernel lets go when its holder dies.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+/// A held lock; let go when dropped, or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a lock could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error(
+        "{path} is held by another process: this instance already has one; stop that one, or give this one another --name"
+    )]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The lock file cannot be used.
+    #[error("cannot use the lock file {path}: {why}")]
+    Unusable {
+        /// The lock file.
+        path: PathBuf,
+        /// The reason given.
+        why: io::Error,
+    },
+}
+
+/// How often a holder looks whether its lock file is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Lock {
+    /// Takes the lock, waiting up to `patience` for another holder to go. The file is made (0600) if it is not there.
+    pub fn take(path: &Path, patience: Duration) -> Result<Lock, LockError> {
+        let unusable = |why: io::Error| LockError::Unusable { path: path.into(), why };
+        let until = Instant::now() + patience;
+        loop {
+            let (file, made) = open(path).map_err(unusable)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let lock = Lock { file, path: path.into() };
+                    if made && lock.is_current() {
+                        // Perhaps this file replaces one that was deleted under a living holder: it finds that out
+                        // within 100 ms and ends. Until then we do nothing.
+                        std::thread::sleep(2 * LOOK);
+                    }
+                    if lock.is_current() {
+                        return Ok(lock);
+                    }
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOOK / 10),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { path: path.into() }),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(unusable(e.into())),
+            }
+        }
+    }
+
+    /// Does the path still lead to the locked file? If not, somebody else may hold the lock of the same name: the
+    /// holder must end.
+    pub fn is_current(&self) -> bool {
+        let at_path = std::fs::symlink_metadata(&self.path);
+        matches!((self.file.metadata(), at_path), (Ok(a), Ok(b)) if a.ino() == b.ino() && a.dev() == b.dev())
+    }
+
+    /// Makes the lock file without taking the lock, if it is not there.
+    pub fn make(path: &Path) -> Result<(), LockError> {
+        open(path).map(|_| ()).map_err(|why| LockError::Unusable { path: path.into(), why })
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let (fd, made) =
+        match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => (fd, true),
+            Err(rustix::io::Errno::EXIST) => match rustix::fs::open(path, flags, Mode::empty()) {
+                Ok(fd) => (fd, false),
+                Err(rustix::io::Errno::NOENT) => return open(path), // deleted in between
+                Err(e) => return Err(e.into()),
+            },
+            Err(e) => return Err(e.into()),
+        };
+    let file = File::from(fd);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("it is not a plain file of this user with mode 0600; remove it"));
+    }
+    Ok((file, made))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("conv.lock");
+        let first = Lock::take(&path, NOW).unwrap();
+        assert!(matches!(Lock::take(&path, NOW), Err(LockError::Held { .. })));
+        drop(first);
+        let second = Lock::take(&path, NOW).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!second.is_current(), "a holder notices that its file is gone");
+        let third = Lock::take(&path, NOW).unwrap();
+        assert!(third.is_current() && !second.is_current());
+    }
+
+    #[test]
+    fn what_is_no_lock_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(matches!(Lock::take(&path, NOW), Err(LockError::Unusable { .. })));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(Lock::take(&path, NOW), Err(LockError::Unusable { .. })));
+    }
+}

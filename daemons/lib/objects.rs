@@ -1,0 +1,277 @@
+//! The named objects of one instance: the only code that makes and removes directories, locks and segment names from
+//! outside their role.
+//!
+//! Killed anywhere, any of these can be run again. Nothing is removed while a daemon of the instance lives, and a spool
+//! that holds entries which are not in the record is not removed at all, unless that is said explicitly.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lock::{Lock, LockError};
+use crate::names::{Names, Role, shm_path};
+use crate::segment::{Access, SHM, Segments, Shm};
+use crate::spool::SpoolReader;
+
+/// Why objects could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    /// A directory or file could not be made, read or removed.
+    #[error("cannot {what} {path}: {why}")]
+    Io {
+        /// make, read, remove ...
+        what: &'static str,
+        /// Of what.
+        path: PathBuf,
+        /// The reason given.
+        why: io::Error,
+    },
+    /// A directory is not private.
+    #[error(
+        "{path} belongs to another user or is open to others (it must be a directory of this user with mode 0700); move it away"
+    )]
+    NotPrivate {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A daemon of the instance lives.
+    #[error("{program} of instance {instance} is running: stop the pipeline first")]
+    Alive {
+        /// Which one.
+        program: &'static str,
+        /// Of which instance.
+        instance: String,
+    },
+    /// A lock cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The spool holds entries that are not durable.
+    #[error(
+        "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon`"
+    )]
+    AtRisk {
+        /// The spool.
+        path: PathBuf,
+        /// How many entries.
+        at_risk: u64,
+    },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ObjectsError {
+    let path = path.into();
+    move |why| ObjectsError::Io { what, path, why }
+}
+
+/// Makes the run and state directories, 0700, and checks that they are this user's alone.
+pub fn make_directories(names: &Names) -> Result<(), ObjectsError> {
+    for dir in [names.run_dir(), names.state_dir()] {
+        // The base below a shared directory such as /tmp must be ours alone too.
+        if let Some(base) = dir.parent() {
+            make_private(base)?;
+        }
+        make_private(dir)?;
+    }
+    Ok(())
+}
+
+fn make_private(dir: &Path) -> Result<(), ObjectsError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(io_error("make the directory", dir))?;
+    let meta = std::fs::symlink_metadata(dir).map_err(io_error("read", dir))?;
+    let mine = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0;
+    if mine { Ok(()) } else { Err(ObjectsError::NotPrivate { path: dir.into() }) }
+}
+
+/// What may exist of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// spool, page, snapshot, lock or manifest.
+    pub kind: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Size in bytes, if it is there.
+    pub size: Option<u64>,
+    /// The role that owns it.
+    pub role: Option<Role>,
+}
+
+/// All objects of an instance, whether they are there or not; the spool first, as it is removed first.
+pub fn list(names: &Names) -> Vec<Object> {
+    let object = |kind, path: PathBuf, role| {
+        let size = std::fs::symlink_metadata(&path).ok().map(|m| m.len());
+        Object { kind, path, size, role }
+    };
+    let mut all = vec![
+        object("spool", shm_path(&names.spool()), Some(Role::Conv)),
+        object("snapshot", shm_path(&names.snapshot()), Some(Role::Stat)),
+    ];
+    all.extend(Role::ALL.map(|role| object("page", shm_path(&names.page(role)), Some(role))));
+    all.extend(Role::ALL.map(|role| object("lock", names.lock(role), Some(role))));
+    all.push(object("manifest", names.manifest(), None));
+    all
+}
+
+/// Makes everything that is missing: directories, locks, and an empty file for each segment name, so that the name is
+/// taken; then the manifest of what there is.
+pub fn create(names: &Names) -> Result<(), ObjectsError> {
+    make_directories(names)?;
+    let _lock = Lock::take(&names.objects_lock(), Duration::from_secs(5))?;
+    for role in Role::ALL {
+        Lock::make(&names.lock(role))?;
+    }
+    for object in list(names) {
+        if object.size.is_none() && matches!(object.kind, "spool" | "snapshot" | "page") {
+            reserve(&object.path)?;
+        }
+    }
+    write_manifest(names)
+}
+
+/// An empty file that says: this name is taken, but there is nothing yet.
+fn reserve(path: &Path) -> Result<(), ObjectsError> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error("make", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn write_manifest(names: &Names) -> Result<(), ObjectsError> {
+    let text: String = list(names).iter().map(|o| format!("{}\n", o.path.display())).collect();
+    let (path, temporary) = (names.manifest(), names.run_dir().join("manifest.new"));
+    std::fs::write(&temporary, text).map_err(io_error("write", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(io_error("rename to", &path))
+}
+
+/// Puts right what is missing or of the wrong type, for roles that do not live: what is no plain file is renamed aside,
+/// leftovers of killed daemons are removed, then everything missing is made.
+pub fn repair(names: &Names) -> Result<Vec<String>, ObjectsError> {
+    make_directories(names)?;
+    let mut done = Vec::new();
+    for role in Role::ALL {
+        let Ok(_held) = Lock::take(&names.lock(role), Duration::ZERO) else {
+            done.push(format!("{} is running: its objects were left alone", role.program()));
+            continue;
+        };
+        done.extend(
+            sweep(names, role).into_iter().map(|path| format!("removed the leftover {}", path.display())),
+        );
+        let own = list(names).into_iter().filter(|o| o.role == Some(role) && o.kind != "lock");
+        for object in own {
+            let wrong = std::fs::symlink_metadata(&object.path).is_ok_and(|m| !m.is_file());
+            if wrong {
+                let aside = object.path.with_extension(format!("aside-{:08x}", fastrand::u32(..)));
+                std::fs::rename(&object.path, &aside).map_err(io_error("rename aside", &object.path))?;
+                done.push(format!("renamed {} to {}", object.path.display(), aside.display()));
+            }
+        }
+    }
+    create(names)?;
+    Ok(done)
+}
+
+/// Removes what killed lives of a role left half built. The caller holds the role's lock. Returns what was removed.
+pub fn sweep(names: &Names, role: Role) -> Vec<PathBuf> {
+    let own: &[String] = match role {
+        Role::Conv => &[names.spool(), names.page(role)],
+        Role::Stat => &[names.snapshot(), names.page(role)],
+        _ => &[names.page(role)],
+    };
+    leftovers(own).into_iter().filter(|path| std::fs::remove_file(path).is_ok()).collect()
+}
+
+/// Files `<name>.<16 hex digits>` in /dev/shm for these names.
+fn leftovers(segment_names: &[String]) -> Vec<PathBuf> {
+    let Ok(dir) = std::fs::read_dir(SHM) else { return Vec::new() };
+    let is_ours = |name: &str| {
+        segment_names.iter().any(|own| {
+            let suffix = name.strip_prefix(own.as_str()).and_then(|s| s.strip_prefix('.'));
+            suffix.is_some_and(|s| s.len() == 16 && s.bytes().all(|b| b.is_ascii_hexdigit()))
+        })
+    };
+    let files = dir.filter_map(Result::ok);
+    files.filter(|e| e.file_name().to_str().is_some_and(is_ours)).map(|e| e.path()).collect()
+}
+
+/// All locks of an instance: while they are held no daemon of it lives or can begin to.
+pub struct Quiet {
+    _locks: Vec<Lock>,
+}
+
+/// Holds all locks, or says which daemon lives.
+pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
+    make_directories(names)?;
+    let mut locks = vec![Lock::take(&names.objects_lock(), Duration::from_secs(5))?];
+    for role in Role::ALL {
+        locks.push(Lock::take(&names.lock(role), Duration::ZERO).map_err(|e| match e {
+            LockError::Held { .. } => {
+                ObjectsError::Alive { program: role.program(), instance: names.instance().into() }
+            }
+            other => other.into(),
+        })?);
+    }
+    Ok(Quiet { _locks: locks })
+}
+
+/// What a spool holds beyond the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtRisk {
+    /// Record that the spool feeds.
+    pub log_id: u64,
+    /// Highest accepted seq.
+    pub head: u64,
+    /// How many accepted entries are not in the record.
+    pub entries: u64,
+}
+
+/// Looks into the spool of an instance that is [`Quiet`]. `durable` is what the record holds: its identity and highest
+/// seq; `None` if there is no record. `None` if there is no spool or nothing is at risk.
+pub fn at_risk(names: &Names, durable: Option<(u64, u64)>) -> Option<AtRisk> {
+    let spool = SpoolReader::new(Shm::new(0o600).open(&names.spool(), Access::Read)?)?;
+    let (log_id, head, tail) = (spool.header().log_id, spool.head(), spool.tail());
+    let safe = durable.filter(|(id, _)| *id == log_id).map_or(tail, |(_, seq)| seq);
+    let entries = head.saturating_sub(safe);
+    (entries > 0).then_some(AtRisk { log_id, head, entries })
+}
+
+/// Removes everything, the spool first. Refuses a spool with entries that are not in the record, unless `abandon`; the
+/// caller has then written their number into the record.
+pub fn remove(
+    names: &Names,
+    _quiet: Quiet,
+    durable: Option<(u64, u64)>,
+    abandon: bool,
+) -> Result<Vec<PathBuf>, ObjectsError> {
+    if let Some(AtRisk { entries, .. }) = at_risk(names, durable).filter(|_| !abandon) {
+        return Err(ObjectsError::AtRisk { path: shm_path(&names.spool()), at_risk: entries });
+    }
+    let mut removed = Vec::new();
+    let segments: Vec<String> =
+        [names.spool(), names.snapshot()].into_iter().chain(Role::ALL.map(|r| names.page(r))).collect();
+    let paths = list(names).into_iter().map(|o| o.path).chain(leftovers(&segments)).chain(manifest(names));
+    for path in paths.chain([names.objects_lock()]) {
+        match std::fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_error("remove", &path)(e)),
+        }
+    }
+    // Only if nothing foreign is in them.
+    let _ = std::fs::remove_dir(names.run_dir());
+    let _ = names.run_dir().parent().map(std::fs::remove_dir);
+    Ok(removed)
+}
+
+/// What the manifest names, as far as it can be ours: in /dev/shm under our prefix, or in the run directory.
+fn manifest(names: &Names) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(names.manifest()).unwrap_or_default();
+    let prefix = format!("{}.", names.prefix());
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let dir = path.parent();
+        dir == Some(Path::new(SHM)) && name.starts_with(&prefix) || dir == Some(names.run_dir())
+    };
+    text.lines().map(PathBuf::from).filter(ours).collect()
+}

@@ -1,0 +1,328 @@
+//! conv's side of the pipeline: the spool and its life, from the proposal of an epoch to the last entry.
+//!
+//! Pure in this sense: it sees names only through [`Segments`] and time only as an argument, so a simulation drives it.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::AtomicU64;
+
+use crate::page::{Grant, OwnPage, PeerPage, Proposal, State};
+use crate::ring;
+use crate::segment::{Access, Memory, SegmentError, Segments};
+use crate::spool::{Feed, Header, SpoolWriter, retire};
+
+/// How often names are checked against what is mapped (rule E4), ns.
+pub const LOOK_NS: u64 = 100_000_000;
+
+/// What the configuration says of the spool.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Entries, a power of two.
+    pub capacity: u64,
+    /// Identity of the configured source.
+    pub source_id: u64,
+    /// Period of its grid in ps; 0: none.
+    pub period_ps: u64,
+}
+
+/// Names of the segments that conv needs.
+#[derive(Clone, Debug)]
+pub struct SegmentNames {
+    /// The spool.
+    pub spool: String,
+    /// Pages by role number.
+    pub pages: [String; 4],
+}
+
+/// Something that users should be told, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A new epoch has begun at this seq.
+    Began {
+        /// Its number.
+        epoch: u32,
+        /// seq of its first entry.
+        base: u64,
+    },
+    /// An earlier life's spool is continued.
+    Resumed {
+        /// Its epoch.
+        epoch: u32,
+        /// Highest accepted seq.
+        head: u64,
+        /// How many of its entries are not known to be durable.
+        at_risk: u64,
+    },
+    /// The spool has another size than the configuration says.
+    OldCapacity {
+        /// Its size.
+        now: u64,
+        /// The size configured.
+        configured: u64,
+    },
+    /// The spool's name was gone; a copy has it now.
+    Remade,
+    /// There is an old spool that cannot be used; it was retired.
+    Unusable,
+    /// The spool belongs to another record than ipc-log's, or log's record has lost entries that were durable.
+    Foreign {
+        /// Record of the spool.
+        spool: u64,
+        /// Record of ipc-log.
+        log: u64,
+        /// Highest seq the spool knows to be durable.
+        tail: u64,
+        /// Highest durable seq of ipc-log.
+        durable: u64,
+    },
+    /// A segment could not be made; it is tried again.
+    Failed(String),
+}
+
+/// conv's end of the pipeline.
+pub struct Publisher<S: Segments> {
+    segments: S,
+    names: SegmentNames,
+    settings: Settings,
+    page: OwnPage<S>,
+    log: PeerPage<S>,
+    spool: Option<SpoolWriter<S::Mem>>,
+    proposal: Option<Proposal>,
+    epoch_seen: u32,
+    nonce: u64,
+    state: State,
+    next_look: u64,
+    /// A segment that could not be made is not tried again before this.
+    retry_ns: u64,
+    remade: u64,
+    events: Vec<Event>,
+}
+
+impl<S: Segments + Clone> Publisher<S> {
+    /// Takes its page and whatever usable spool an earlier life left. `nonce` must be another number in each life.
+    pub fn start(
+        segments: S,
+        names: SegmentNames,
+        settings: Settings,
+        nonce: u64,
+    ) -> Result<Publisher<S>, SegmentError> {
+        let page = OwnPage::open(segments.clone(), &names.pages[0], 0)?;
+        let log = PeerPage::new(segments.clone(), &names.pages[1], 1);
+        let epoch_seen = page.proposal().map_or(0, |p| p.epoch);
+        let mut publisher = Publisher {
+            segments,
+            names,
+            settings,
+            page,
+            log,
+            spool: None,
+            proposal: None,
+            epoch_seen,
+            nonce,
+            state: State::Starting,
+            next_look: 0,
+            retry_ns: 0,
+            remade: 0,
+            events: Vec::new(),
+        };
+        publisher.resume();
+        Ok(publisher)
+    }
+
+    /// A spool of an earlier life is continued if it can be trusted and log has not gone on to a later epoch.
+    fn resume(&mut self) {
+        let Some(memory) = self.segments.open(&self.names.spool, Access::Write) else { return };
+        let old = Header::load(memory.words());
+        self.epoch_seen = self.epoch_seen.max(old.map_or(0, |h| h.epoch));
+        // Another record's epochs say nothing about this spool: `standing` finds it foreign, and nothing is thrown away.
+        let log = self.log.get().filter(|p| old.is_some_and(|h| h.log_id == p.log_id()));
+        let granted = log.map_or(0, |p| p.epoch());
+        match SpoolWriter::resume(memory).filter(|w| w.header().epoch >= granted) {
+            Some(spool) => {
+                let (epoch, head) = (spool.header().epoch, spool.head());
+                self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
+                if spool.header().capacity != self.settings.capacity {
+                    let (now, configured) = (spool.header().capacity, self.settings.capacity);
+                    self.events.push(Event::OldCapacity { now, configured });
+                }
+                self.page.set_identity(spool.header().log_id, epoch);
+                self.spool = Some(spool);
+            }
+            None => {
+                if let Some(memory) = self.segments.open(&self.names.spool, Access::Write) {
+                    retire(memory.words());
+                }
+                self.events.push(Event::Unusable);
+            }
+        }
+    }
+
+    /// One turn: looks after names and peers, goes on with the handshake, and says how things stand. Entries may be
+    /// pushed only while this says [`State::Running`] or [`State::Full`].
+    pub fn turn(&mut self, now_ns: u64) -> State {
+        if now_ns >= self.next_look {
+            self.next_look = now_ns + LOOK_NS;
+            self.look();
+        }
+        self.state = if self.spool.is_some() { self.standing() } else { self.cold_start(now_ns) };
+        self.page.set_state(self.state);
+        self.page.set_beat(now_ns);
+        self.state
+    }
+
+    fn look(&mut self) {
+        match self.page.look() {
+            Ok(remade) => self.remade += remade as u64,
+            Err(e) => self.events.push(Event::Failed(e.to_string())),
+        }
+        self.log.look();
+        self.remake_spool();
+    }
+
+    /// The spool's name is gone while we live: a copy takes its place (same epoch, same head). What readers have mapped
+    /// stays readable for them up to its final head.
+    fn remake_spool(&mut self) {
+        let Some(spool) = &mut self.spool else { return };
+        if self.segments.is_current(&self.names.spool, spool.memory()) {
+            return;
+        }
+        let words = spool.header().words();
+        match self.segments.create(&self.names.spool, words, &mut |w| spool.copy_to(w)) {
+            Ok(memory) => {
+                spool.retire();
+                spool.move_to(memory);
+                self.remade += 1;
+                self.events.push(Event::Remade);
+            }
+            Err(e) => self.events.push(Event::Failed(e.to_string())),
+        }
+    }
+
+    fn standing(&mut self) -> State {
+        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else {
+            return if self.room() > 0 { State::Running } else { State::Full };
+        };
+        // 0: log is just starting. A moment between log's two stores of durable shows no value.
+        let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else {
+            return self.state;
+        };
+        if log_id != 0 && (log_id != header.log_id || durable < spool.tail()) {
+            let event = Event::Foreign { spool: header.log_id, log: log_id, tail: spool.tail(), durable };
+            if self.state != State::ForeignLog {
+                self.events.push(event);
+            }
+            return State::ForeignLog;
+        }
+        if self.room() > 0 { State::Running } else { State::Full }
+    }
+
+    /// No usable spool: log hands out the base of a new epoch (docs/architecture.md, "Cold start").
+    fn cold_start(&mut self, now_ns: u64) -> State {
+        let Some(log) = self.log.get().filter(|p| p.log_id() != 0) else { return State::WaitingForLog };
+        let (log_id, granted, grant) = (log.log_id(), log.epoch(), log.grant());
+        if let (Some(mine), Some(grant)) = (self.proposal, grant)
+            && (grant.nonce, grant.epoch) == (mine.nonce, mine.epoch)
+        {
+            if now_ns >= self.retry_ns {
+                self.begin_epoch(log_id, grant, now_ns);
+            }
+            return if self.spool.is_some() { State::Running } else { State::Starting };
+        }
+        if self.proposal.is_none_or(|mine| mine.epoch <= granted) {
+            let epoch = 1 + granted.max(self.epoch_seen);
+            self.epoch_seen = epoch;
+            self.nonce = self.nonce.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1); // another one each time
+            let proposal = Proposal { epoch, nonce: self.nonce };
+            self.proposal = Some(proposal);
+            self.page.set_proposal(proposal);
+        }
+        State::WaitingForLog
+    }
+
+    /// Everything that opens the epoch is in the private file: the rename publishes it all at once.
+    fn begin_epoch(&mut self, log_id: u64, grant: Grant, now_ns: u64) {
+        let header = Header {
+            capacity: self.settings.capacity,
+            log_id,
+            epoch: grant.epoch,
+            base: grant.base,
+            start_wall_ns: crate::sys::wall_ns(),
+            start_mono_ns: now_ns,
+        };
+        let Settings { source_id, period_ps, .. } = self.settings;
+        let feed = Feed { source_id, origin_ns: 0, period_ps };
+        let index = if grant.source_id == source_id { grant.index } else { 0 };
+        let made = self.segments.create(&self.names.spool, header.words(), &mut |words| {
+            SpoolWriter::<S::Mem>::fill(words, &header, &feed, index);
+        });
+        match made {
+            Ok(memory) => {
+                self.page.set_identity(log_id, grant.epoch);
+                self.spool = SpoolWriter::resume(memory);
+                self.events.push(Event::Began { epoch: grant.epoch, base: grant.base });
+            }
+            Err(e) => {
+                self.retry_ns = now_ns + LOOK_NS;
+                self.events.push(Event::Failed(e.to_string()));
+            }
+        }
+    }
+
+    /// Entries that fit now. Asks log for what has become durable only when less than half of the spool is free, so that
+    /// the word does not travel between cores for every batch, and old entries stay readable for stat.
+    pub fn room(&mut self) -> u64 {
+        let Some(spool) = &mut self.spool else { return 0 };
+        if spool.room() <= spool.header().capacity / 2 {
+            let log = self.log.get().filter(|p| p.log_id() == spool.header().log_id);
+            let durable = log.filter(|p| p.epoch() == spool.header().epoch).and_then(|p| p.durable());
+            if let Some(durable) = durable
+                && durable > spool.tail()
+                && durable <= spool.head()
+            {
+                spool.release(durable);
+            }
+        }
+        spool.room()
+    }
+
+    /// The spool, while there is one.
+    pub fn spool(&mut self) -> Option<&mut SpoolWriter<S::Mem>> {
+        self.spool.as_mut()
+    }
+
+    /// conv's page.
+    pub fn page(&self) -> &OwnPage<S> {
+        &self.page
+    }
+
+    /// log's page.
+    pub fn log(&self) -> &PeerPage<S> {
+        &self.log
+    }
+
+    /// Highest durable seq that log shows for the record of our spool; `None` while that is not known.
+    pub fn durable(&self) -> Option<u64> {
+        let spool = self.spool.as_ref()?;
+        self.log
+            .get()
+            .filter(|p| p.log_id() == spool.header().log_id)?
+            .durable()
+            .filter(|d| *d <= spool.head())
+    }
+
+    /// After a commit: the word to ring if log sleeps.
+    #[inline]
+    pub fn bell(&self) -> Option<&AtomicU64> {
+        let head = self.spool.as_ref()?.head_word();
+        ring::must_wake(self.log.waiting()).then_some(head)
+    }
+
+    /// How often a page or the spool had to be made again.
+    pub fn remade(&self) -> u64 {
+        self.remade
+    }
+
+    /// What users should be told since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}

@@ -1,0 +1,456 @@
+//! The record: every entry exactly once and in order, in segments on disk (docs/formats.md, Record).
+//!
+//! One writer, one thread. What is appended is durable when [`Record::sync`] has returned its seq, not before.
+//! Every failure leaves the record as it was or with a whole number of entries more; [`Record::end`] tells, and the
+//! caller goes on from there, as often as it likes: an entry is written at its own offset, so twice is harmless.
+//!
+//! Invariants that recovery (recovery.rs) leans on:
+//! - a segment gets its name only after everything before it was fdatasynced, and is synced itself by then;
+//! - the mark is written only after the fdatasync of what it names;
+//! - `durable()` is published only after both.
+#![forbid(unsafe_code)]
+
+use crate::disk::{Disk, DiskError, Trouble, write_all};
+use crate::entry::{Entry, LEN};
+use crate::header::{ChannelRow, Header, Segment, TableError, new_name, offset_of};
+use crate::mark::{Grant, MarkFile, Position, SourcePosition};
+use std::io;
+
+/// How a record is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Entries in a full segment, from 1.
+    pub segment_entries: u64,
+    /// The channel table, at most 32 rows. It cannot change over the life of a record.
+    pub channels: Vec<ChannelRow>,
+}
+
+/// Why a record cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The channel table does not fit into a segment's header.
+    #[error("the channel table cannot be stored: {0}")]
+    Table(#[from] TableError),
+    /// The record has other channels than the configuration.
+    #[error(
+        "the channels in {place} are not those of the configuration, and one record cannot hold both; \
+         restore the channels, choose another --name, or move that directory aside to begin a new record"
+    )]
+    Channels {
+        /// The segment that says so.
+        place: String,
+    },
+    /// No segment tells which record this is.
+    #[error(
+        "the header of {place} is damaged and no other segment can stand in for it; move the directory aside, or restore it from a copy"
+    )]
+    Header {
+        /// The segment.
+        place: String,
+    },
+    /// Entries that were durable are not there: deleted files, or a drive that lies about flush.
+    #[error(
+        "entry {seq} was durable, but {place} does not hold it: a file was removed or cut, or the drive does not \
+         keep what it flushed; restore the directory from a copy, or move it aside to begin a new record"
+    )]
+    Missing {
+        /// The first one that is not there.
+        seq: u64,
+        /// Where it should be.
+        place: String,
+    },
+}
+
+/// Why entries could not be appended or made durable. The record stays usable.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The entries do not follow the last one. Nothing was taken.
+    #[error(
+        "the record ends with entry {end}, so entry {found} cannot be appended to it; this is a bug, report it"
+    )]
+    Order {
+        /// Last entry of the record.
+        end: u64,
+        /// First entry of what was to be appended.
+        found: u64,
+    },
+    /// A grant that does not follow the last entry, or whose epoch is not higher. Nothing was written.
+    #[error(
+        "epoch {epoch} cannot begin at entry {base}: the record ends with entry {end} of epoch {before}; \
+         this is a bug, report it"
+    )]
+    Grant {
+        /// The epoch that was to be granted.
+        epoch: u32,
+        /// Its first entry.
+        base: u64,
+        /// Last entry of the record.
+        end: u64,
+        /// Its epoch.
+        before: u32,
+    },
+    /// An earlier write of the last segment failed; [`Record::set_aside`] comes first.
+    #[error(
+        "an earlier write to {place} failed, and what it holds behind entry {durable} must be written again; this is a bug, report it"
+    )]
+    Suspect {
+        /// The segment.
+        place: String,
+        /// Last entry that is safe.
+        durable: u64,
+    },
+}
+
+impl AppendError {
+    /// The kind of trouble.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            AppendError::Disk(e) => e.trouble(),
+            _ => Trouble::Other,
+        }
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Number of the record.
+    pub log_id: u64,
+    /// Last entry; all up to it are durable now. 0: none.
+    pub durable: u64,
+    /// Its epoch; 0: none yet.
+    pub epoch: u32,
+    /// Where the source stands after it.
+    pub source: Option<SourcePosition>,
+    /// The newest grant.
+    pub grant: Option<Grant>,
+    /// The record is new.
+    pub created: bool,
+    /// Entries, whole or not, that were cut from the end: never durable, or torn by a power cut.
+    pub truncated: u64,
+    /// Damaged entries among those that were durable and that recovery had to read, which are those between the
+    /// mark and the last segment. They are left as they are; `ipc-pipeline verify` looks at all.
+    pub rotten: u64,
+    /// Entries above the mark that were found whole and written again.
+    pub rewritten: u64,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Last<F> {
+    pub(crate) file: F,
+    pub(crate) segment: Segment,
+    /// So many entries fit into it.
+    pub(crate) limit: u64,
+}
+
+/// A record that is being written.
+#[derive(Debug)]
+pub struct Record<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) settings: Settings,
+    pub(crate) log_id: u64,
+    pub(crate) wall_ns: fn() -> u64,
+    pub(crate) last: Last<D::File>,
+    pub(crate) mark: MarkFile<D::File>,
+    pub(crate) grant: Option<Grant>,
+    pub(crate) end: Position,
+    pub(crate) durable: Position,
+    /// The last segment holds bytes that were not fdatasynced.
+    pub(crate) dirty: bool,
+    /// The last segment cannot be trusted behind `durable`.
+    pub(crate) suspect: Option<Trouble>,
+}
+
+impl<D: Disk> Record<D> {
+    /// Opens the record in this directory, which the caller has locked, and recovers it; makes a new one, with
+    /// number `new_log_id` (not 0), if there is none. `wall_ns` gives the wall clock for the headers of segments.
+    pub fn open(
+        disk: D,
+        settings: Settings,
+        new_log_id: u64,
+        wall_ns: fn() -> u64,
+    ) -> Result<(Record<D>, Recovered), RecordError> {
+        crate::recovery::recover(disk, settings, new_log_id, wall_ns)
+    }
+
+    /// Number of the record.
+    pub fn log_id(&self) -> u64 {
+        self.log_id
+    }
+
+    /// Seq of the last entry that was appended; 0: none.
+    pub fn end(&self) -> u64 {
+        self.end.seq
+    }
+
+    /// Epoch of the last entry; 0: none.
+    pub fn epoch(&self) -> u32 {
+        self.end.epoch
+    }
+
+    /// Seq of the last entry that is on stable storage; 0: none.
+    pub fn durable(&self) -> u64 {
+        self.durable.seq
+    }
+
+    /// Where the source stands after the last entry that was appended.
+    pub fn position(&self) -> Option<SourcePosition> {
+        self.end.source
+    }
+
+    /// Where the source stands after the last entry that is durable.
+    pub fn durable_position(&self) -> Option<SourcePosition> {
+        self.durable.source
+    }
+
+    /// The newest grant.
+    pub fn current_grant(&self) -> Option<Grant> {
+        self.grant
+    }
+
+    /// Must [`Record::set_aside`] come before anything else?
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// Appends whole entries that follow the last one. The caller has checked each: CRC, seq, epoch.
+    /// After an error [`Record::end`] tells how many were taken; call again with the rest.
+    pub fn append(&mut self, entries: &[u8]) -> Result<(), AppendError> {
+        let (mut rest, odd) = entries.as_chunks::<LEN>();
+        debug_assert!(odd.is_empty(), "only whole entries");
+        self.check(rest)?;
+        while !rest.is_empty() {
+            if self.room() == 0 {
+                self.rotate()?;
+            }
+            let fits = usize::try_from(self.room()).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(fits);
+            self.write(now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Makes all that was appended durable; returns the seq of the last entry.
+    /// If [`Record::is_suspect`] after an error, [`Record::set_aside`] comes next; else call again.
+    pub fn sync(&mut self) -> Result<u64, AppendError> {
+        self.check_suspect()?;
+        if self.dirty {
+            let synced = self.disk.sync_data(&self.last.file);
+            synced.map_err(|e| self.suspected(e, "sync"))?;
+            self.dirty = false;
+        }
+        if self.durable.seq != self.end.seq {
+            self.mark.write(&self.disk, self.log_id, self.end, self.grant)?;
+            self.durable = self.end;
+        }
+        Ok(self.durable.seq)
+    }
+
+    /// Lets an epoch begin with the next entry. When this returns, everything before it and the grant itself are
+    /// on stable storage, so that the same grant is found after any crash. Call again after an error.
+    pub fn grant(&mut self, grant: Grant) -> Result<(), AppendError> {
+        let Position { seq: end, epoch: before, .. } = self.end;
+        if grant.base != end.saturating_add(1) || grant.epoch <= before {
+            return Err(AppendError::Grant { epoch: grant.epoch, base: grant.base, end, before });
+        }
+        self.sync()?;
+        self.mark.write(&self.disk, self.log_id, self.durable, Some(grant))?;
+        self.mark.sync(&self.disk)?;
+        self.grant = Some(grant);
+        Ok(())
+    }
+
+    /// After a failed write: takes back everything that is not durable. [`Record::end`] falls to
+    /// [`Record::durable`], and the caller appends again from the spool, which still has it all.
+    ///
+    /// After EIO the kernel may hold pages that it calls clean and that never reached the disk, and the device has
+    /// a bad place: the segment is renamed `.bad` and a new one begins. After any other failure the same place will
+    /// do, because all is written again. Does nothing if there is nothing to take back; call again after an error.
+    pub fn set_aside(&mut self) -> Result<(), AppendError> {
+        let Some(trouble) = self.suspect else { return Ok(()) };
+        if trouble == Trouble::Damaged {
+            let segment = Segment { first: self.durable.seq + 1, bad: false };
+            let file = self.build(segment.first, self.durable.epoch)?;
+            rename_bad(&self.disk, &mut self.last.segment)?;
+            publish(&self.disk, segment)?;
+            self.last = Last { file, segment, limit: self.settings.segment_entries };
+        }
+        self.end = self.durable;
+        self.dirty = trouble != Trouble::Damaged;
+        self.suspect = None;
+        Ok(())
+    }
+
+    fn check(&self, entries: &[[u8; LEN]]) -> Result<(), AppendError> {
+        self.check_suspect()?;
+        let Some(first) = entries.first() else { return Ok(()) };
+        let (end, found) = (self.end.seq, Entry::from_bytes(first).seq);
+        if end.checked_add(1) == Some(found) { Ok(()) } else { Err(AppendError::Order { end, found }) }
+    }
+
+    fn check_suspect(&self) -> Result<(), AppendError> {
+        match self.suspect {
+            None => Ok(()),
+            Some(_) => Err(AppendError::Suspect {
+                place: self.disk.place(&self.last.segment.name()),
+                durable: self.durable.seq,
+            }),
+        }
+    }
+
+    /// How many entries the last segment can still take.
+    fn room(&self) -> u64 {
+        let used = self.end.seq + 1 - self.last.segment.first;
+        self.last.limit.saturating_sub(used)
+    }
+
+    /// Writes entries that fit into the last segment; takes as many as were written whole.
+    fn write(&mut self, entries: &[[u8; LEN]]) -> Result<(), AppendError> {
+        let offset = offset_of(self.last.segment.first, self.end.seq + 1);
+        self.dirty = true;
+        match write_all(&self.disk, &self.last.file, entries.as_flattened(), offset) {
+            Ok(()) => self.end.advance(entries),
+            Err((written, error)) => {
+                let taken = entries.get(..written / LEN).unwrap_or(entries);
+                self.end.advance(taken);
+                // Only for tidiness: a part of an entry does not count, and is overwritten when there is space.
+                let whole = offset_of(self.last.segment.first, self.end.seq + 1);
+                let _ = self.disk.set_len(&self.last.file, whole);
+                return Err(self.failed(error, "write"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment. Recovery trusts everything before the last segment, so that is made durable first.
+    fn rotate(&mut self) -> Result<(), AppendError> {
+        self.sync()?;
+        let segment = Segment { first: self.end.seq + 1, bad: false };
+        let file = self.build(segment.first, self.end.epoch)?;
+        publish(&self.disk, segment)?;
+        self.last = Last { file, segment, limit: self.settings.segment_entries };
+        Ok(())
+    }
+
+    fn build(&self, first: u64, epoch: u32) -> Result<D::File, DiskError> {
+        let header = Header {
+            log_id: self.log_id,
+            first_seq: first,
+            epoch,
+            created_ns: (self.wall_ns)(),
+            channels: self.settings.channels.clone(),
+        };
+        let file = build(&self.disk, &header)?;
+        self.disk.sync_data(&file).map_err(|e| DiskError::new(&self.disk, "sync", &new_name(first), e))?;
+        Ok(file)
+    }
+
+    fn failed(&mut self, error: io::Error, doing: &'static str) -> AppendError {
+        if Trouble::of(&error) == Trouble::Damaged {
+            self.suspect = Some(Trouble::Damaged);
+        }
+        DiskError::new(&self.disk, doing, &self.last.segment.name(), error).into()
+    }
+
+    // Whatever made fdatasync fail: pages may be lost now that a second fdatasync would call clean.
+    fn suspected(&mut self, error: io::Error, doing: &'static str) -> AppendError {
+        self.suspect = Some(Trouble::of(&error));
+        self.failed(error, doing)
+    }
+}
+
+/// Makes a segment with its header under the name `.seg.new`, not yet synced. What was left there is removed.
+pub(crate) fn build<D: Disk>(disk: &D, header: &Header) -> Result<D::File, DiskError> {
+    let name = new_name(header.first_seq);
+    match disk.remove(&name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(DiskError::new(disk, "remove", &name, e));
+        }
+        _ => {}
+    }
+    let file = disk.create(&name).map_err(|e| DiskError::new(disk, "make", &name, e))?;
+    write_all(disk, &file, &header.encode(), 0).map_err(|(_, e)| DiskError::new(disk, "write", &name, e))?;
+    Ok(file)
+}
+
+/// Gives a finished segment its name.
+pub(crate) fn publish<D: Disk>(disk: &D, segment: Segment) -> Result<(), DiskError> {
+    let fail = |doing| move |e| DiskError::new(disk, doing, &segment.name(), e);
+    disk.rename(&new_name(segment.first), &segment.name()).map_err(fail("make"))?;
+    disk.sync_dir().map_err(fail("sync the directory of"))
+}
+
+/// Renames a segment `.bad`, unless it is already.
+pub(crate) fn rename_bad<D: Disk>(disk: &D, segment: &mut Segment) -> Result<(), DiskError> {
+    if !segment.bad {
+        let bad = Segment { bad: true, ..*segment };
+        let renamed = disk.rename(&segment.name(), &bad.name());
+        renamed.map_err(|e| DiskError::new(disk, "set aside", &segment.name(), e))?;
+        *segment = bad;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DirDisk;
+    use crate::reader::RecordReader;
+
+    fn settings(segment_entries: u64) -> Settings {
+        let row =
+            ChannelRow { name: "ecg".into(), unit: "mV".into(), scale: "0.005".into(), ..Default::default() };
+        Settings { segment_entries, channels: vec![row] }
+    }
+
+    fn entries(range: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+        let entry = |seq| match seq {
+            1 => Entry::epoch(1, 1, 5),
+            2 => Entry::source(2, 1, 100, 77),
+            3 => Entry::grid(3, 1, 0, 0),
+            _ => Entry::sample(seq, 1, seq * 10, 0, seq as i32),
+        };
+        range.flat_map(|seq| entry(seq).to_bytes()).collect()
+    }
+
+    fn open(dir: &std::path::Path, size: u64) -> (Record<DirDisk>, Recovered) {
+        let disk = DirDisk::open(dir, 0o640).unwrap();
+        Record::open(disk, settings(size), 42, || 9).unwrap()
+    }
+
+    #[test]
+    fn what_is_appended_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut record, recovered) = open(dir.path(), 10);
+        assert!(recovered.created);
+        record.grant(Grant { nonce: 5, epoch: 1, base: 1 }).unwrap();
+        record.append(&entries(1..=25)).unwrap();
+        assert_eq!(record.sync().unwrap(), 25);
+        record.append(&entries(26..=33)).unwrap();
+        drop(record);
+
+        let (record, recovered) = open(dir.path(), 10);
+        assert_eq!((recovered.log_id, recovered.durable, recovered.epoch), (42, 33, 1));
+        assert_eq!(recovered.source, Some(SourcePosition { seq: 2, id: 77, index: 130 }));
+        assert_eq!(recovered.grant, Some(Grant { nonce: 5, epoch: 1, base: 1 }));
+        assert_eq!((record.end(), record.durable()), (33, 33));
+
+        let mut reader = RecordReader::open(dir.path()).unwrap();
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        let mut seq = 1;
+        while let n @ 1.. = reader.read(seq, 1000, &mut some).unwrap() {
+            all.extend_from_slice(&some);
+            seq += n as u64;
+        }
+        assert_eq!(all, entries(1..=33));
+        assert_eq!(reader.mark().unwrap().unwrap().durable.seq, 33);
+    }
+}

@@ -1,0 +1,366 @@
+//! Recovery of the record: what of it counts after a crash or a power cut, and how it is made durable again.
+//!
+//! 1. Entries up to `trusted` are on stable storage: those that the mark names, and everything before the last
+//!    segment (a segment gets its name only after everything before it was synced). One of them that is damaged now
+//!    is bit rot: it stays as it is, and nothing behind it is touched.
+//! 2. Behind `trusted`, in the last segment, entries count as long as each is whole, has the next seq, and has the
+//!    epoch of the one before it, or the granted epoch exactly at its base.
+//! 3. The rest of the last segment is cut off. What counts behind `trusted` is written again, because an earlier
+//!    EIO may have left pages in memory that never reached the disk; then it is synced, named by the mark, published.
+//!
+//! It can be cut off anywhere itself and run again.
+#![forbid(unsafe_code)]
+
+use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
+use crate::entry::{Entry, Kind, LEN};
+use crate::header::{HEADER_LEN, Header, NEW, Segment, check_table, new_name, offset_of, segments};
+use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
+use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
+use std::io;
+
+/// Entries that are read and written at a time: 1 MiB.
+const CHUNK: u64 = 32_768;
+
+/// Recovers the record, or makes a new one; see [`Record::open`].
+pub(crate) fn recover<D: Disk>(
+    disk: D,
+    settings: Settings,
+    new_log_id: u64,
+    wall_ns: fn() -> u64,
+) -> Result<(Record<D>, Recovered), RecordError> {
+    check_table(&settings.channels)?;
+    let (files, created) = match sweep(&disk)? {
+        files if files.is_empty() => (vec![begin(&disk, &settings, new_log_id, wall_ns())?], true),
+        files => (files, false),
+    };
+    let headers = Headers::read(&disk, &files)?;
+    if headers.any.channels != settings.channels {
+        return Err(RecordError::Channels { place: disk.place(&last_of(&files).name()) });
+    }
+    let log_id = headers.any.log_id;
+    let (mut mark_file, mark) = MarkFile::open(&disk, log_id)?;
+    let grant = mark.and_then(|mark| mark.grant);
+
+    let Scan { mut last, len, trusted, end, rotten } = scan(&disk, &files, mark, headers.last)?;
+    let header = Header { created_ns: wall_ns(), ..headers.any };
+    write_again(&disk, &mut last, &header, trusted, end.seq, len)?;
+    if mark.is_none_or(|mark| mark.durable != end) {
+        mark_file.write(&disk, log_id, end, grant)?;
+        mark_file.sync(&disk)?;
+    }
+
+    let recovered = Recovered {
+        log_id,
+        durable: end.seq,
+        epoch: end.epoch,
+        source: end.source,
+        grant,
+        created,
+        truncated: len.saturating_sub(offset_of(last_of(&files).first, end.seq + 1)).div_ceil(LEN as u64),
+        rotten,
+        rewritten: end.seq - trusted.seq,
+    };
+    last.limit = settings.segment_entries.max(end.seq + 1 - last.segment.first);
+    let record = Record {
+        disk,
+        settings,
+        log_id,
+        wall_ns,
+        last,
+        mark: mark_file,
+        grant,
+        end,
+        durable: end,
+        dirty: false,
+        suspect: None,
+    };
+    Ok((record, recovered))
+}
+
+/// The segments of the record, after removing those that were never finished.
+fn sweep<D: Disk>(disk: &D) -> Result<Vec<Segment>, DiskError> {
+    let names = disk.list().map_err(|e| DiskError::new(disk, "list", "", e))?;
+    for name in names.iter().filter(|name| name.ends_with(NEW)) {
+        disk.remove(name).map_err(|e| DiskError::new(disk, "remove", name, e))?;
+    }
+    Ok(segments(&names))
+}
+
+/// Begins a new record with an empty segment.
+fn begin<D: Disk>(
+    disk: &D,
+    settings: &Settings,
+    log_id: u64,
+    created_ns: u64,
+) -> Result<Segment, RecordError> {
+    if let Some(seq) = durable_without_segments(disk)? {
+        return Err(RecordError::Missing { seq, place: disk.place("") });
+    }
+    let channels = settings.channels.clone();
+    let header = Header { log_id, first_seq: 1, epoch: 0, created_ns, channels };
+    let segment = Segment { first: 1, bad: false };
+    let file = build(disk, &header)?;
+    sync_new(disk, &file, 1)?;
+    publish(disk, segment)?;
+    Ok(segment)
+}
+
+/// What a mark says is durable in a directory without segments: somebody has removed them.
+fn durable_without_segments<D: Disk>(disk: &D) -> Result<Option<u64>, DiskError> {
+    let newest = match disk.open(MARK) {
+        Ok(file) => read_newest(disk, &file),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    };
+    let newest = newest.map_err(|e| DiskError::new(disk, "read", MARK, e))?;
+    Ok(newest.map(|(_, mark)| mark.durable.seq).filter(|&seq| seq > 0))
+}
+
+/// The headers that say which record this is.
+struct Headers {
+    /// The one of the last segment, unless it is damaged.
+    last: Option<Header>,
+    /// The last one that is whole.
+    any: Header,
+}
+
+impl Headers {
+    fn read<D: Disk>(disk: &D, files: &[Segment]) -> Result<Headers, RecordError> {
+        let last = read_header(disk, last_of(files))?;
+        let mut any = last.clone();
+        for &segment in files.iter().rev().skip(1) {
+            if any.is_some() {
+                break;
+            }
+            any = read_header(disk, segment)?;
+        }
+        let any = any.ok_or_else(|| RecordError::Header { place: disk.place(&last_of(files).name()) })?;
+        Ok(Headers { last, any })
+    }
+}
+
+fn read_header<D: Disk>(disk: &D, segment: Segment) -> Result<Option<Header>, DiskError> {
+    let file = open(disk, segment)?;
+    let mut b = vec![0; HEADER_LEN];
+    read(disk, &file, segment, &mut b, 0)?;
+    Ok(Header::decode(&b).filter(|header| header.first_seq == segment.first))
+}
+
+/// What of the record counts.
+struct Scan<F> {
+    last: Last<F>,
+    /// Length of the last segment in bytes.
+    len: u64,
+    /// Up to here entries count whatever they look like.
+    trusted: Position,
+    /// The last entry that counts.
+    end: Position,
+    rotten: u64,
+}
+
+fn scan<D: Disk>(
+    disk: &D,
+    files: &[Segment],
+    mark: Option<Mark>,
+    last_header: Option<Header>,
+) -> Result<Scan<D::File>, RecordError> {
+    let segment = last_of(files);
+    let file = open(disk, segment)?;
+    let len = disk.len(&file).map_err(|e| DiskError::new(disk, "measure", &segment.name(), e))?;
+    let mut trusted = match mark {
+        Some(mark) => mark.durable,
+        None => Position { seq: first_of(files) - 1, ..Position::default() },
+    };
+    let mut rotten = 0;
+    while trusted.seq + 1 < segment.first {
+        rotten += trust_segment(disk, files, &mut trusted)?;
+    }
+    if let (None, Some(header)) = (mark, last_header) {
+        trusted.epoch = header.epoch.max(trusted.epoch);
+    }
+    if trusted.seq >= segment.first && offset_of(segment.first, trusted.seq + 1) > len {
+        let seq = segment.first + len.saturating_sub(HEADER_LEN as u64) / LEN as u64;
+        return Err(RecordError::Missing { seq, place: disk.place(&segment.name()) });
+    }
+    let last = Last { file, segment, limit: 0 };
+    let mut end = trusted;
+    while scan_chunk(disk, &last, len, &mut end, mark)? {}
+    Ok(Scan { last, len, trusted, end, rotten })
+}
+
+/// Goes on from `at` to the end of the segment that holds the next entry, or by one chunk. Nothing is cut off here,
+/// so damaged entries are only counted.
+fn trust_segment<D: Disk>(disk: &D, files: &[Segment], at: &mut Position) -> Result<u64, RecordError> {
+    let next = files.partition_point(|segment| segment.first <= at.seq + 1);
+    let (Some(&segment), Some(&after)) = (files.get(next.wrapping_sub(1)), files.get(next)) else {
+        return Err(RecordError::Missing { seq: at.seq + 1, place: disk.place("") });
+    };
+    let file = open(disk, segment)?;
+    let mut rotten = 0;
+    let mut buf = Vec::new();
+    while at.seq + 1 < after.first {
+        buf.resize((after.first - 1 - at.seq).min(CHUNK) as usize * LEN, 0);
+        let n = read(disk, &file, segment, &mut buf, offset_of(segment.first, at.seq + 1))?;
+        let (entries, _) = buf.get(..n).unwrap_or_default().as_chunks::<LEN>();
+        if entries.is_empty() {
+            return Err(RecordError::Missing { seq: at.seq + 1, place: disk.place(&segment.name()) });
+        }
+        for b in entries {
+            if is_entry(b, at.seq + 1) {
+                at.advance(&[*b]);
+            } else {
+                at.advance_rotten();
+                rotten += 1;
+            }
+        }
+    }
+    Ok(rotten)
+}
+
+/// Goes on from `at` over entries of the last segment that count, at most one chunk. True: there may be more.
+fn scan_chunk<D: Disk>(
+    disk: &D,
+    last: &Last<D::File>,
+    len: u64,
+    at: &mut Position,
+    mark: Option<Mark>,
+) -> Result<bool, DiskError> {
+    let offset = offset_of(last.segment.first, at.seq + 1);
+    let mut buf = vec![0; len.saturating_sub(offset).min(CHUNK * LEN as u64) as usize];
+    let n = read(disk, &last.file, last.segment, &mut buf, offset)?;
+    let (entries, _) = buf.get(..n).unwrap_or_default().as_chunks::<LEN>();
+    for b in entries {
+        if !counts(b, at, mark) {
+            return Ok(false);
+        }
+        at.advance(&[*b]);
+    }
+    Ok(entries.len() as u64 == CHUNK)
+}
+
+/// May this entry follow `at`, though nothing says that it was durable?
+fn counts(b: &[u8; LEN], at: &Position, mark: Option<Mark>) -> bool {
+    let e = Entry::from_bytes(b);
+    is_entry(b, at.seq + 1) && (e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark))
+}
+
+/// May an epoch begin with this entry? Only one that was granted, because the old spool's last entries may still
+/// lie where the new epoch goes on. Without any mark, which a crash cannot bring about, EPOCH entries are believed.
+fn may_begin(e: &Entry, mark: Option<Mark>) -> bool {
+    match mark {
+        Some(mark) => mark.grant.is_some_and(|grant| (grant.epoch, grant.base) == (e.epoch, e.seq)),
+        None => e.kind() == Some(Kind::Epoch),
+    }
+}
+
+fn is_entry(b: &[u8; LEN], seq: u64) -> bool {
+    let e = Entry::from_bytes(b);
+    e.seq == seq && e.is_whole()
+}
+
+/// Cuts off what does not count and makes the rest durable: in place, or in a new segment if the last one is bad.
+fn write_again<D: Disk>(
+    disk: &D,
+    last: &mut Last<D::File>,
+    header: &Header,
+    trusted: Position,
+    end: u64,
+    len: u64,
+) -> Result<(), DiskError> {
+    if !last.segment.bad {
+        match in_place(disk, last, trusted.seq, end, len) {
+            Err(e) if e.trouble() == Trouble::Damaged => {}
+            done => return done,
+        }
+    }
+    in_new_segment(disk, last, header, trusted, end)
+}
+
+fn in_place<D: Disk>(
+    disk: &D,
+    last: &Last<D::File>,
+    trusted: u64,
+    end: u64,
+    len: u64,
+) -> Result<(), DiskError> {
+    let whole = offset_of(last.segment.first, end + 1);
+    if len <= whole && trusted == end {
+        return Ok(());
+    }
+    let fail = |doing| move |e| DiskError::new(disk, doing, &last.segment.name(), e);
+    disk.set_len(&last.file, whole).map_err(fail("cut"))?;
+    copy(disk, last, trusted, end, &last.file, last.segment.first)?;
+    disk.sync_data(&last.file).map_err(fail("sync"))
+}
+
+/// The new segment gets its name only when the entries are in it: they may have been durable before.
+fn in_new_segment<D: Disk>(
+    disk: &D,
+    last: &mut Last<D::File>,
+    header: &Header,
+    trusted: Position,
+    end: u64,
+) -> Result<(), DiskError> {
+    let segment = Segment { first: trusted.seq + 1, bad: false };
+    let header = Header { first_seq: segment.first, epoch: trusted.epoch, ..header.clone() };
+    let file = build(disk, &header)?;
+    copy(disk, last, trusted.seq, end, &file, segment.first)?;
+    sync_new(disk, &file, segment.first)?;
+    rename_bad(disk, &mut last.segment)?;
+    publish(disk, segment)?;
+    *last = Last { file, segment, limit: 0 };
+    Ok(())
+}
+
+/// Copies entries `after + 1 ..= end` from the last segment to `to`, a segment that begins with `first`.
+fn copy<D: Disk>(
+    disk: &D,
+    last: &Last<D::File>,
+    mut after: u64,
+    end: u64,
+    to: &D::File,
+    first: u64,
+) -> Result<(), DiskError> {
+    let mut buf = Vec::new();
+    while after < end {
+        buf.resize((end - after).min(CHUNK) as usize * LEN, 0);
+        let n = read(disk, &last.file, last.segment, &mut buf, offset_of(last.segment.first, after + 1))?;
+        let whole = (after + 1..).zip(buf.as_chunks().0).all(|(seq, b)| is_entry(b, seq));
+        if n < buf.len() || !whole {
+            // It was whole a moment ago. After EIO a file system may drop its pages and show what is on the disk.
+            let changed = io::Error::other("it changed while it was read");
+            return Err(DiskError::new(disk, "copy", &last.segment.name(), changed));
+        }
+        write_all(disk, to, &buf, offset_of(first, after + 1))
+            .map_err(|(_, e)| DiskError::new(disk, "write", &last.segment.name(), e))?;
+        after += (buf.len() / LEN) as u64;
+    }
+    Ok(())
+}
+
+fn open<D: Disk>(disk: &D, segment: Segment) -> Result<D::File, DiskError> {
+    disk.open(&segment.name()).map_err(|e| DiskError::new(disk, "open", &segment.name(), e))
+}
+
+fn read<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: Segment,
+    buf: &mut [u8],
+    offset: u64,
+) -> Result<usize, DiskError> {
+    read_full(disk, file, buf, offset).map_err(|e| DiskError::new(disk, "read", &segment.name(), e))
+}
+
+fn sync_new<D: Disk>(disk: &D, file: &D::File, first: u64) -> Result<(), DiskError> {
+    disk.sync_data(file).map_err(|e| DiskError::new(disk, "sync", &new_name(first), e))
+}
+
+// A record has at least one segment when these are called; 1 is where it begins.
+fn first_of(files: &[Segment]) -> u64 {
+    files.first().map_or(1, |segment| segment.first)
+}
+
+fn last_of(files: &[Segment]) -> Segment {
+    files.last().copied().unwrap_or(Segment { first: 1, bad: false })
+}

@@ -1,0 +1,625 @@
+//! The spool: layout of the segment (docs/formats.md), its writer (conv) and its readers (log, stat).
+//!
+//! Everything here works on words in memory; where the memory comes from is the business of [`crate::segment`].
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::entry::{Entry, LEN, Reason, WORDS};
+use crate::ring::{self, Producer, Ring};
+use crate::segment::Memory;
+
+/// Words before the first slot.
+pub const HEADER_WORDS: usize = 512;
+/// Smallest capacity in entries.
+pub const CAPACITY_MIN: u64 = 1 << 8;
+/// Largest capacity in entries.
+pub const CAPACITY_MAX: u64 = 1 << 26;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"IPCPSPL1");
+const HEAD: usize = 128 / 8;
+const TAIL: usize = 256 / 8;
+const RETIRED: usize = 384 / 8;
+const POSITION: [usize; 2] = [512 / 8, 640 / 8];
+const DROPS: [usize; 2] = [768 / 8, 896 / 8];
+const SOURCE: [usize; 2] = [1024 / 8, 1152 / 8];
+const CHECK: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The exclusive or that tells a whole slot from a half-written one.
+pub(crate) fn check_of(words: &[u64]) -> u64 {
+    words.iter().fold(CHECK, |x, w| x ^ w)
+}
+
+/// Writes `content` and its check word at word `at`.
+pub(crate) fn store_checked<const N: usize>(words: &[AtomicU64], at: usize, content: [u64; N]) {
+    for (to, word) in words[at..].iter().zip(content) {
+        to.store(word, Ordering::Relaxed);
+    }
+    words[at + N].store(check_of(&content), Ordering::Relaxed);
+}
+
+/// The content at word `at`, if its check word is right.
+pub(crate) fn load_checked<const N: usize>(words: &[AtomicU64], at: usize) -> Option<[u64; N]> {
+    let content: [u64; N] = std::array::from_fn(|i| words[at + i].load(Ordering::Relaxed));
+    (words[at + N].load(Ordering::Relaxed) == check_of(&content)).then_some(content)
+}
+
+/// What never changes in the life of a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Number of slots, a power of two.
+    pub capacity: u64,
+    /// The record that this spool feeds.
+    pub log_id: u64,
+    /// This life of the spool.
+    pub epoch: u32,
+    /// seq of the epoch's first entry.
+    pub base: u64,
+    /// Wall clock at t = 0, ns since 1970.
+    pub start_wall_ns: u64,
+    /// CLOCK_MONOTONIC at t = 0, ns.
+    pub start_mono_ns: u64,
+}
+
+impl Header {
+    /// Words of the whole segment.
+    pub fn words(&self) -> usize {
+        HEADER_WORDS + self.capacity as usize * WORDS
+    }
+
+    fn frozen(&self) -> [u64; 7] {
+        [
+            MAGIC,
+            1 | 4096 << 32,
+            LEN as u64 | 1 << 32,
+            self.capacity,
+            self.log_id,
+            self.epoch as u64,
+            self.base,
+        ]
+    }
+
+    /// The first 64 bytes, the last four being the CRC of the others.
+    fn crc(frozen: &[u64; 7]) -> u64 {
+        let mut bytes = [0; 60];
+        for (to, word) in bytes.chunks_mut(8).zip(frozen) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        (crc32c::crc32c(&bytes) as u64) << 32
+    }
+
+    fn store(&self, words: &[AtomicU64]) {
+        words[8].store(self.start_wall_ns, Ordering::Relaxed);
+        words[9].store(self.start_mono_ns, Ordering::Relaxed);
+        words[10].store(std::process::id() as u64, Ordering::Relaxed);
+        let frozen = self.frozen();
+        words[7].store(Header::crc(&frozen), Ordering::Relaxed);
+        for (to, word) in words.iter().zip(frozen).rev() {
+            to.store(word, Ordering::Release); // the magic last
+        }
+    }
+
+    /// The header, if this is a whole spool of the layout that we know.
+    pub fn load(words: &[AtomicU64]) -> Option<Header> {
+        if words.len() < HEADER_WORDS {
+            return None;
+        }
+        let w = |i: usize| words[i].load(Ordering::Acquire);
+        let header = Header {
+            capacity: w(3),
+            log_id: w(4),
+            epoch: w(5) as u32,
+            base: w(6),
+            start_wall_ns: w(8),
+            start_mono_ns: w(9),
+        };
+        let frozen = header.frozen();
+        let same = (0..7).all(|i| w(i) == frozen[i]) && w(7) == Header::crc(&frozen);
+        let sane = header.capacity.is_power_of_two()
+            && (CAPACITY_MIN..=CAPACITY_MAX).contains(&header.capacity)
+            && header.epoch > 0
+            && header.base > 0;
+        (same && sane && words.len() >= header.words()).then_some(header)
+    }
+}
+
+/// Where conv stands in its source, its grid and its counts, after the entry at `head`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Position in the source of the next sample.
+    pub index: u64,
+    /// Number of the next tick of the grid.
+    pub tick: u64,
+    /// Samples of this epoch.
+    pub samples: u64,
+    /// Samples of this epoch dropped because the spool was full.
+    pub full: u64,
+    /// Bad inputs of this epoch.
+    pub bad: u64,
+    /// Ticks of this epoch that passed untaken.
+    pub missed: u64,
+}
+
+/// Samples dropped since `head`, not yet in a LOSS entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// How many.
+    pub n: u64,
+    /// Position in the source after them.
+    pub index: u64,
+}
+
+/// The source and grid that the samples now come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// 48-bit identity of the source.
+    pub source_id: u64,
+    /// Instant of tick 0, ns since the epoch began.
+    pub origin_ns: u64,
+    /// Period in picoseconds; 0: no grid.
+    pub period_ps: u64,
+}
+
+fn ring<'m>(words: &'m [AtomicU64], capacity: u64) -> Ring<'m> {
+    Ring {
+        head: &words[HEAD],
+        tail: &words[TAIL],
+        slots: &words[HEADER_WORDS..HEADER_WORDS + capacity as usize * WORDS],
+    }
+}
+
+fn load_position(words: &[AtomicU64], head: u64) -> Option<Position> {
+    POSITION.iter().find_map(|&at| {
+        let [seq, index, tick, samples, full, bad, missed] = load_checked::<7>(words, at)?;
+        (seq == head).then_some(Position { index, tick, samples, full, bad, missed })
+    })
+}
+
+fn load_drops(words: &[AtomicU64], head: u64) -> Drops {
+    let slots = DROPS.iter().filter_map(|&at| load_checked::<3>(words, at));
+    let of_head = slots.filter(|&[seq, ..]| seq == head).max_by_key(|&[_, n, _]| n);
+    of_head.map_or(Drops::default(), |[_, n, index]| Drops { n, index })
+}
+
+fn load_feed(words: &[AtomicU64], head: u64) -> Option<(u64, Feed)> {
+    let slots = SOURCE.iter().filter_map(|&at| load_checked::<7>(words, at));
+    let newest = slots.filter(|&[seq, ..]| seq <= head).max_by_key(|&[seq, ..]| seq);
+    newest.map(|[seq, source_id, origin_ns, period_ps, ..]| (seq, Feed { source_id, origin_ns, period_ps }))
+}
+
+/// conv's side of the spool.
+pub struct SpoolWriter<M> {
+    memory: M,
+    header: Header,
+    producer: Producer,
+    /// seq up to which entries were written but not accepted yet.
+    pushed: u64,
+    position: Position,
+    drops: Drops,
+    feed: Feed,
+    feed_seq: u64,
+}
+
+impl<M: Memory> SpoolWriter<M> {
+    /// Fills the private memory of a new spool with the three entries that open an epoch: EPOCH, SOURCE, GRID.
+    pub fn fill(words: &[AtomicU64], header: &Header, feed: &Feed, index: u64) {
+        let (base, epoch) = (header.base, header.epoch);
+        let opening = [
+            Entry::epoch(base, epoch, header.start_wall_ns),
+            Entry::source(base + 1, epoch, index, feed.source_id),
+            Entry::grid(base + 2, epoch, feed.origin_ns, feed.period_ps),
+        ];
+        let ring = ring(words, header.capacity);
+        let mut producer = Producer::new(base - 1, base - 1, header.capacity);
+        producer.release(ring, base - 1);
+        for entry in &opening {
+            producer.write(ring, entry);
+        }
+        let head = base + 2;
+        store_checked(words, POSITION[0], [head, index, 0, 0, 0, 0, 0]);
+        store_checked(words, SOURCE[0], [base + 1, feed.source_id, feed.origin_ns, feed.period_ps, 0, 0, 0]);
+        producer.commit(ring, head);
+        header.store(words);
+    }
+
+    /// Goes on with a spool that an earlier life of conv left; `None` if it cannot be trusted or has been retired.
+    pub fn resume(memory: M) -> Option<SpoolWriter<M>> {
+        let words = memory.words();
+        let header = Header::load(words)?;
+        let ring = ring(words, header.capacity);
+        let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
+        let coherent = tail <= head && head - tail <= header.capacity && head >= header.base + 2;
+        if !coherent || tail + 1 < header.base || words[RETIRED].load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let position = load_position(words, head)?;
+        let (feed_seq, feed) = load_feed(words, head)?;
+        let drops = load_drops(words, head);
+        let producer = Producer::new(head, tail, header.capacity);
+        Some(SpoolWriter { header, producer, pushed: head, position, drops, feed, feed_seq, memory })
+    }
+
+    fn ring(&self) -> Ring<'_> {
+        ring(self.memory.words(), self.header.capacity)
+    }
+
+    /// The memory below.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// What never changes.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Highest accepted seq.
+    #[inline]
+    pub fn head(&self) -> u64 {
+        self.producer.head()
+    }
+
+    /// Highest seq known to be durable.
+    pub fn tail(&self) -> u64 {
+        self.producer.tail()
+    }
+
+    /// Entries that still fit behind those already pushed.
+    #[inline]
+    pub fn room(&self) -> u64 {
+        self.producer.free().saturating_sub(self.pushed - self.producer.head())
+    }
+
+    /// Position after the last accepted entry.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Dropped since the last accepted entry.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Source and grid in force.
+    pub fn feed(&self) -> Feed {
+        self.feed
+    }
+
+    /// The commit word, to be rung.
+    pub fn head_word(&self) -> &AtomicU64 {
+        &self.memory.words()[HEAD]
+    }
+
+    /// Frees the slots of all entries up to `durable`, which must not be beyond head.
+    pub fn release(&mut self, durable: u64) {
+        debug_assert!(durable <= self.head());
+        let ring = ring(self.memory.words(), self.header.capacity);
+        self.producer.release(ring, durable);
+    }
+
+    /// The seq that the next pushed entry gets.
+    #[inline(always)]
+    pub fn next_seq(&self) -> u64 {
+        self.pushed + 1
+    }
+
+    /// Writes an entry with `seq == next_seq()` while there is room. It is not accepted before [`SpoolWriter::commit`].
+    #[inline(always)]
+    pub fn push(&mut self, entry: &Entry) {
+        debug_assert!(entry.seq == self.next_seq() && self.room() > 0);
+        if self.pushed == self.producer.head() {
+            self.producer.begin();
+        }
+        self.producer.write(self.ring(), entry);
+        self.pushed = entry.seq;
+    }
+
+    /// Pushes samples of channel 0, one for each value, all of the instant that `t_ns` gives for its place in the batch.
+    #[inline]
+    pub fn push_samples(&mut self, values: &[i32], t_ns: impl Fn(u64) -> u64) {
+        debug_assert!(values.len() as u64 <= self.room());
+        if self.pushed == self.producer.head() {
+            self.producer.begin();
+        }
+        let (ring, epoch) = (ring(self.memory.words(), self.header.capacity), self.header.epoch);
+        for (i, &value) in (0u64..).zip(values) {
+            let entry = Entry::sample(self.pushed + 1 + i, epoch, t_ns(i), 0, value);
+            self.producer.write(ring, &entry);
+        }
+        self.pushed += values.len() as u64;
+    }
+
+    /// Pushes as many LOSS entries as `count` needs. There must be room for [`losses_needed`] of them.
+    pub fn push_losses(&mut self, mut count: u64, reason: Reason, t_ns: u64) {
+        while count > 0 {
+            let part = count.min(u32::MAX as u64);
+            let entry = Entry::loss(self.next_seq(), self.header.epoch, t_ns, reason, part as u32);
+            self.push(&entry);
+            count -= part;
+        }
+    }
+
+    /// Pushes SOURCE and GRID: from here on samples come from `feed`, the next one from position `index`.
+    pub fn push_feed(&mut self, feed: Feed, index: u64) {
+        let seq = self.next_seq();
+        // The slot that is not in force: after a kill it counts only if head has reached it.
+        let words = self.memory.words();
+        let at =
+            SOURCE.into_iter().find(|&at| load_checked::<7>(words, at).is_none_or(|s| s[0] != self.feed_seq));
+        let content = [seq, feed.source_id, feed.origin_ns, feed.period_ps, 0, 0, 0];
+        store_checked(words, at.unwrap_or(SOURCE[0]), content);
+        (self.feed, self.feed_seq) = (feed, seq);
+        self.push(&Entry::source(seq, self.header.epoch, index, feed.source_id));
+        self.push(&Entry::grid(seq + 1, self.header.epoch, feed.origin_ns, feed.period_ps));
+    }
+
+    /// Accepts everything pushed, together with the position after it.
+    #[inline]
+    pub fn commit(&mut self, position: Position) {
+        let head = self.producer.head();
+        if self.pushed == head {
+            return;
+        }
+        let words = self.memory.words();
+        // Overwrite the slot that does not belong to the present head: a kill on the way leaves the other one.
+        let other =
+            if words[POSITION[0]].load(Ordering::Relaxed) == head { POSITION[1] } else { POSITION[0] };
+<<<<<<< HEAD
+        let Position { index, tick, samples, full, bad, missed } = position;
+        store_checked(words, other, [self.pushed, index, tick, samples, full, bad, missed]);
+=======
+        let Position { index, tick, samples, full, bad } = position;
+        store_checked(words, other, [self.pushed, index, tick, samples, full, bad, 0]);
+>>>>>>> rec
+        (self.position, self.drops) = (position, Drops::default());
+        let ring = ring(words, self.header.capacity);
+        self.producer.commit(ring, self.pushed);
+    }
+
+    /// Remembers samples dropped since head, for this life of conv or the next.
+    pub fn note_drops(&mut self, drops: Drops) {
+        let at = DROPS[(drops.n & 1) as usize];
+        store_checked(self.memory.words(), at, [self.head(), drops.n, drops.index]);
+        self.drops = drops;
+    }
+
+    /// Fills the private memory of a spool that takes the place of this one, whose name is gone: same header, same epoch,
+    /// same head. Nothing may be pushed and not accepted.
+    pub fn copy_to(&self, words: &[AtomicU64]) {
+        let old = self.ring();
+        let new = ring(words, self.header.capacity);
+        let (head, tail) = (self.producer.head(), self.producer.tail());
+        let mut producer = Producer::new(tail, tail, self.header.capacity);
+        producer.release(new, tail);
+        for seq in tail + 1..=head {
+            let entry = old.load(seq);
+            if entry.seq == seq {
+                producer.write(new, &entry);
+            }
+        }
+        let Position { index, tick, samples, full, bad, missed } = self.position;
+        store_checked(words, POSITION[0], [head, index, tick, samples, full, bad, missed]);
+        store_checked(words, DROPS[0], [head, self.drops.n, self.drops.index]);
+        let Feed { source_id, origin_ns, period_ps } = self.feed;
+        store_checked(words, SOURCE[0], [self.feed_seq, source_id, origin_ns, period_ps, 0, 0, 0]);
+        producer.commit(new, head);
+        self.header.store(words);
+    }
+
+    /// Says that this file is no longer written.
+    pub fn retire(&self) {
+        retire(self.memory.words());
+    }
+
+    /// Replaces the memory by that of the copy.
+    pub fn move_to(&mut self, memory: M) {
+        self.memory = memory;
+    }
+}
+
+/// LOSS entries that `count` takes.
+pub fn losses_needed(count: u64) -> u64 {
+    count.div_ceil(u32::MAX as u64)
+}
+
+/// Says that the spool in these words is no longer written, whatever else is in them.
+pub fn retire(words: &[AtomicU64]) {
+    if let Some(word) = words.get(RETIRED) {
+        word.store(1, Ordering::Release);
+    }
+}
+
+/// A reader's side of the spool.
+pub struct SpoolReader<M> {
+    memory: M,
+    header: Header,
+}
+
+impl<M: Memory> SpoolReader<M> {
+    /// A whole spool in this memory, or `None`.
+    pub fn new(memory: M) -> Option<SpoolReader<M>> {
+        let header = Header::load(memory.words())?;
+        Some(SpoolReader { memory, header })
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> Ring<'_> {
+        ring(self.memory.words(), self.header.capacity)
+    }
+
+    /// The memory below.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// What never changes.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Highest accepted seq, or 0 if the words make no sense (somebody has garbled them).
+    #[inline]
+    pub fn head(&self) -> u64 {
+        let head = ring::accepted(self.ring());
+        let tail = self.tail();
+        // conv stores tail before it fills what tail frees, so tail may be newer than head here, never the other way
+        if head >= self.header.base.saturating_sub(1) && head.saturating_sub(tail) <= self.header.capacity {
+            head
+        } else {
+            0
+        }
+    }
+
+    /// Highest durable seq that conv has seen.
+    pub fn tail(&self) -> u64 {
+        self.memory.words()[TAIL].load(Ordering::Acquire)
+    }
+
+    /// Has a new spool taken the place of this one?
+    pub fn retired(&self) -> bool {
+        self.memory.words()[RETIRED].load(Ordering::Acquire) != 0
+    }
+
+    /// Position after the entry at head, if conv is not just changing it.
+    pub fn position(&self) -> Option<Position> {
+        load_position(self.memory.words(), self.head())
+    }
+
+    /// Samples dropped since head.
+    pub fn drops(&self) -> Drops {
+        load_drops(self.memory.words(), self.head())
+    }
+
+    /// Source and grid in force.
+    pub fn feed(&self) -> Option<Feed> {
+        load_feed(self.memory.words(), self.head()).map(|(_, feed)| feed)
+    }
+
+    /// The commit word, to wait on.
+    pub fn head_word(&self) -> &AtomicU64 {
+        &self.memory.words()[HEAD]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Heap(Vec<AtomicU64>);
+    impl Memory for std::rc::Rc<Heap> {
+        fn words(&self) -> &[AtomicU64] {
+            &self.0
+        }
+    }
+    type Shared = std::rc::Rc<Heap>;
+
+    fn zeroed(words: usize) -> Shared {
+        std::rc::Rc::new(Heap((0..words).map(|_| AtomicU64::new(0)).collect()))
+    }
+
+    fn header() -> Header {
+        Header { capacity: 256, log_id: 77, epoch: 3, base: 1001, start_wall_ns: 5, start_mono_ns: 6 }
+    }
+
+    fn fresh() -> (Shared, SpoolWriter<Shared>) {
+        let memory = zeroed(header().words());
+        let feed = Feed { source_id: 42, origin_ns: 0, period_ps: 1000 };
+        SpoolWriter::<Shared>::fill(memory.words(), &header(), &feed, 10);
+        (memory.clone(), SpoolWriter::resume(memory).unwrap())
+    }
+
+    fn advance(w: &mut SpoolWriter<Shared>, values: &[i32]) {
+        let mut p = w.position();
+        w.push_samples(values, |i| i);
+        p.index += values.len() as u64;
+        p.samples += values.len() as u64;
+        w.commit(p);
+    }
+
+    #[test]
+    fn the_epoch_opens_with_three_entries() {
+        let (memory, w) = fresh();
+        assert_eq!((w.head(), w.tail(), w.position().index), (1003, 1000, 10));
+        let r = SpoolReader::new(memory).unwrap();
+        let mut out = [0; 3 * LEN];
+        assert_eq!(ring::copy_valid(r.ring(), 1001, 3, &mut out), 3);
+        assert_eq!(Entry::from_bytes(out[..LEN].try_into().unwrap()).t_ns, 5);
+        assert_eq!(r.header(), &header());
+    }
+
+    #[test]
+    fn a_new_life_goes_on_where_the_old_one_stood() {
+        let (memory, mut w) = fresh();
+        for n in 1..200 {
+            advance(&mut w, &vec![n; n as usize % 7 + 1]);
+            if w.room() < 16 {
+                w.release(w.head() - 3);
+            }
+            w.push(&Entry::sample(w.next_seq(), 3, 0, 0, 0)); // written, never accepted
+            let again = SpoolWriter::resume(memory.clone()).unwrap();
+            assert_eq!((again.head(), again.tail(), again.position()), (w.head(), w.tail(), w.position()));
+            w = again;
+        }
+    }
+
+    #[test]
+    fn drops_count_for_their_head_only() {
+        let (memory, mut w) = fresh();
+        for n in 1..=3 {
+            w.note_drops(Drops { n, index: 10 + n });
+        }
+        assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().drops(), Drops { n: 3, index: 13 });
+        w.push_losses(3, Reason::Full, 9);
+        w.commit(w.position());
+        assert_eq!(SpoolWriter::resume(memory).unwrap().drops(), Drops::default());
+    }
+
+    #[test]
+    fn the_newest_accepted_feed_counts() {
+        let (memory, mut w) = fresh();
+        for id in 1..5 {
+            let feed = Feed { source_id: id, origin_ns: id, period_ps: id };
+            let before = w.feed();
+            w.push_feed(feed, 0);
+            assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().feed(), before, "not accepted yet");
+            w.commit(w.position());
+            assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().feed(), feed);
+        }
+    }
+
+    #[test]
+    fn the_copy_is_the_same_spool() {
+        let (_, mut w) = fresh();
+        advance(&mut w, &[1, 2, 3]);
+        w.release(1002);
+        w.note_drops(Drops { n: 9, index: 99 });
+        let copy = zeroed(header().words());
+        w.copy_to(copy.words());
+        let c = SpoolWriter::resume(copy.clone()).unwrap();
+        assert_eq!(
+            (c.head(), c.tail(), c.position(), c.drops(), c.feed()),
+            (w.head(), 1002, w.position(), w.drops(), w.feed())
+        );
+        let mut out = [0; 4 * LEN];
+        assert_eq!(ring::copy_valid(SpoolReader::new(copy).unwrap().ring(), 1003, 3, &mut out), 4);
+        w.retire();
+        assert!(SpoolWriter::resume(w.memory().clone()).is_none());
+    }
+
+    #[test]
+    fn a_garbled_header_or_cursor_is_refused() {
+        for word in (0..8).chain([HEAD, TAIL]) {
+            for bit in 0..64 {
+                let (memory, _) = fresh();
+                memory.0[word].fetch_xor(1 << bit, Ordering::Relaxed);
+                let resumed = SpoolWriter::resume(memory.clone());
+                // a tail that is a little lower or higher cannot be told from a right one
+                let harmless =
+                    word == TAIL && resumed.as_ref().is_some_and(|w| w.head() == 1003 && w.tail() >= 1000);
+                assert!(resumed.is_none() || harmless, "word {word} bit {bit}");
+            }
+        }
+        assert!(SpoolReader::new(zeroed(HEADER_WORDS)).is_none());
+        assert!(SpoolReader::new(zeroed(3)).is_none());
+    }
+}
