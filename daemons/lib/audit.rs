@@ -35,6 +35,12 @@ pub enum Fault {
     /// The CRC does not fit.
     #[error("damaged, its CRC does not fit its bytes")]
     Damaged,
+    /// It and those up to `next` are not there.
+    #[error("is not in the record, nor are those after it up to entry {next}")]
+    Missing {
+        /// The next entry that is there.
+        next: u64,
+    },
     /// Another seq than the place says.
     #[error("out of order, entry {found} stands in its place")]
     Order {
@@ -154,6 +160,8 @@ pub struct Audit {
     /// Number of findings, also of those that are not kept.
     pub faults: u64,
     findings: Vec<Finding>,
+    /// Entries that could not be read; a gap counts as one.
+    unread: u64,
     /// Seq that the next entry must have.
     next: u64,
     /// The seq that would follow the last one, if that was out of order.
@@ -231,6 +239,11 @@ impl Audit {
         &self.findings
     }
 
+    /// Are there entries that are not in the totals, because they are damaged, missing or not known?
+    pub fn is_partial(&self) -> bool {
+        self.unread > 0
+    }
+
     /// Seq that the next entry must have.
     pub fn next(&self) -> u64 {
         self.next
@@ -253,12 +266,24 @@ impl Audit {
                 self.blind = false;
             }
             Err(fault) => {
-                self.report(seq, fault);
-                self.blind = true;
-                self.time.unsure = true;
+                self.lose_sight(seq, fault);
             }
         }
         self.next = self.next.wrapping_add(1);
+    }
+
+    /// The entries before `seq` are not in the record: one finding, and entry `seq` stands next.
+    pub fn skip_to(&mut self, seq: u64) {
+        self.lose_sight(self.next, Fault::Missing { next: seq });
+        self.next = seq;
+    }
+
+    /// An entry cannot be read: it may have been anything.
+    fn lose_sight(&mut self, seq: u64, fault: Fault) {
+        self.report(seq, fault);
+        self.unread += 1;
+        self.blind = true;
+        self.time.unsure = true;
     }
 
     /// To be called after the last entry: judges what waited for the entry after it.
@@ -798,6 +823,21 @@ mod tests {
         assert_eq!(faults(&entries), [(15, Fault::Unknown { kind: 44, flags: 0 })]);
         let empty = on_grid(&[Entry::loss(0, 1, 0, Reason::Bad, 0)]);
         assert_eq!(faults(&empty), [(4, Fault::EmptyLoss)]);
+    }
+
+    #[test]
+    fn entries_that_are_missing_are_one_finding() {
+        for (gone, end) in [(4, 5), (4, 9), (1, 12), (2, 3), (9, 15)] {
+            let (before, after) = (good()[..gone].to_vec(), good()[end..].to_vec());
+            let mut audit = Audit::new();
+            before.iter().for_each(|e| audit.take(e));
+            audit.skip_to(end as u64 + 1);
+            after.iter().for_each(|e| audit.take(e));
+            audit.finish();
+            let fault = Fault::Missing { next: end as u64 + 1 };
+            assert_eq!(audit.findings(), [Finding { seq: gone as u64 + 1, fault }]);
+            assert_eq!(audit.next(), 16);
+        }
     }
 
     #[test]

@@ -62,11 +62,6 @@ pub fn text(value: Option<Exact>, digits: u8) -> String {
     value.map_or_else(|| ABSENT.to_owned(), |value| value.text(digits))
 }
 
-/// value / 10^decimals with all its digits: 20018 with 4 decimals is "2.0018".
-pub fn decimal(value: i128, decimals: u8) -> String {
-    with_point(&value.unsigned_abs().into(), value < 0, decimals)
-}
-
 /// magnitude / 10^digits as text.
 fn with_point(magnitude: &BigUint, negative: bool, digits: u8) -> String {
     let digits = digits as usize;
@@ -133,13 +128,5 @@ mod tests {
         assert_eq!(text(stats(&[7]).variance(0), 3), "-");
         assert_eq!(deviation(&[7], 3, 0), "-");
         assert_eq!(deviation(&[7, 7], 3, 0), "0.000");
-    }
-
-    #[test]
-    fn decimals_keep_every_digit() {
-        assert_eq!(decimal(20018, 4), "2.0018");
-        assert_eq!(decimal(-5, 2), "-0.05");
-        assert_eq!(decimal(0, 2), "0.00");
-        assert_eq!(decimal(i128::MIN, 0), i128::MIN.to_string());
     }
 }

@@ -94,6 +94,27 @@ pub fn check_header(bytes: &[u8]) -> Result<(), SnapshotError> {
     if bytes.get(..HEADER_LEN) == Some(&header()) { Ok(()) } else { Err(SnapshotError::Header) }
 }
 
+/// The present snapshot in a whole register; `None` while there is none yet.
+///
+/// # Errors
+/// As [`Snapshot::decode`]; also when the snapshot is older than the version says, or not of layout 1.
+pub fn present(register: &[u8]) -> Result<Option<Snapshot>, SnapshotError> {
+    check_header(register)?;
+    if register.len() < REGISTER_LEN {
+        return Err(SnapshotError::Header);
+    }
+    let version = get_u64(register, VERSION_AT);
+    if version == 0 {
+        return Ok(None);
+    }
+    let snapshot = Snapshot::decode(register.get(slot_at(version)..).unwrap_or_default())?;
+    if snapshot.version == version {
+        Ok(Some(snapshot))
+    } else {
+        Err(SnapshotError::Contradiction { row: 0 })
+    }
+}
+
 impl Snapshot {
     /// The rows, 512 bytes each: what stands at the beginning of its slot.
     pub fn encode(&self) -> Vec<u8> {
@@ -201,6 +222,22 @@ mod tests {
         assert_eq!(get_u16(&snapshot(0).encode(), 20), NO_CHANNEL);
         assert_eq!((slot_at(4), slot_at(5)), (4096, 20_480));
         assert_eq!(slot_at(1) + SLOT_LEN, REGISTER_LEN);
+    }
+
+    #[test]
+    fn the_version_says_where_the_snapshot_stands() {
+        let mut register = vec![0; REGISTER_LEN];
+        put(&mut register, 0, header());
+        assert_eq!(present(&register), Ok(None));
+        put(&mut register, VERSION_AT, 77u64.to_le_bytes());
+        assert_eq!(present(&register), Err(SnapshotError::Rows));
+        let rows = snapshot(2).encode();
+        register[slot_at(77)..][..rows.len()].copy_from_slice(&rows);
+        assert_eq!(present(&register), Ok(Some(snapshot(2))));
+        put(&mut register, VERSION_AT, 79u64.to_le_bytes());
+        assert_eq!(present(&register), Err(SnapshotError::Contradiction { row: 0 }));
+        assert_eq!(present(&register[..100]), Err(SnapshotError::Header));
+        assert_eq!(present(&[]), Err(SnapshotError::Header));
     }
 
     #[test]

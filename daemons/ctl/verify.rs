@@ -1,0 +1,489 @@
+//! `ipc-pipeline verify [DIR]`: is everything true that the record and stat say?
+//!
+//! Every CRC, the order, the epochs, the ticks and the losses are checked by [`Audit`], the files around the entries
+//! here; and what stat last said in the snapshot register is compared, integer by integer, with a recomputation.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use comfy_table::{CellAlignment, Table, presets};
+use ipc_pipeline::audit::Audit;
+use ipc_pipeline::decimal::format_scaled;
+use ipc_pipeline::exact;
+use ipc_pipeline::fold::Fold;
+use ipc_pipeline::header::{ChannelRow, Segment};
+use ipc_pipeline::reader::{ReadError, RecordReader};
+use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
+use serde_json::{Value, json};
+
+use crate::walk::{Step, Walk};
+
+/// Exit code: everything is true.
+pub const EXIT_TRUE: u8 = 0;
+/// Exit code: a promise is broken; the text says which and where.
+pub const EXIT_BROKEN: u8 = 1;
+/// Exit code: the record cannot be read.
+pub const EXIT_UNREADABLE: u8 = 2;
+
+/// Digits after the point of mean and standard deviation.
+const DIGITS: u8 = 6;
+/// A register that is being written is read so often again.
+const TRIES: usize = 20;
+
+/// Why nothing can be said about the record.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The record cannot be read.
+    #[error(transparent)]
+    Record(#[from] ReadError),
+    /// The snapshot register is there, but cannot be read.
+    #[error("cannot read the snapshot register {}: {source}; check its owner and mode", path.display())]
+    Register {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl VerifyError {
+    /// 2: nothing can be said.
+    pub fn exit_code(&self) -> u8 {
+        EXIT_UNREADABLE
+    }
+}
+
+/// What was found out about a record.
+pub struct Report {
+    /// Identity of the record.
+    pub log_id: u64,
+    /// Highest durable entry by `durable.mark`.
+    pub mark: Option<u64>,
+    /// Everything that the entries prove, and the totals.
+    pub audit: Audit,
+    /// Broken promises, a sentence each; those of single entries first.
+    pub broken: Vec<String>,
+    /// What became of the comparison with stat's last word.
+    pub stat: StatWord,
+    channels: Vec<ChannelRow>,
+}
+
+/// What became of the comparison with stat's last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatWord {
+    /// stat has said nothing, or its register is gone.
+    None,
+    /// The register is that of another record.
+    OtherRecord,
+    /// The record is damaged before entry n: nothing to compare with.
+    NotComparable(u64),
+    /// All integers at entry n are those of the recomputation.
+    Equal(u64),
+    /// They are not, or the record ends before n.
+    Different(u64),
+}
+
+/// Verifies the record in `dir`, and what stat says of it in the file `register`, if that is there.
+///
+/// # Errors
+/// Something cannot be read at all. What is read and is wrong stands in the report.
+pub fn verify(dir: &Path, register: Option<&Path>) -> Result<Report, VerifyError> {
+    // First the register: what stat has folded is durable, so the mark that is read after it covers it.
+    let word = register.map(last_word).transpose()?.unwrap_or(Ok(None));
+    let mut walk = Walk::new(RecordReader::open(dir)?)?;
+    let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref))?;
+    let mut report = Report {
+        log_id: walk.reader.log_id(),
+        mark: walk.mark,
+        audit,
+        broken: Vec::new(),
+        stat,
+        channels: walk.reader.channels().to_vec(),
+    };
+    report.collect(&walk, word.err())?;
+    Ok(report)
+}
+
+/// What the register says. It may be written at this moment, so it is read again while it is torn.
+fn last_word(path: &Path) -> Result<Result<Option<Snapshot>, SnapshotError>, VerifyError> {
+    let mut word = Ok(None);
+    for _ in 0..TRIES {
+        let bytes = match read_register(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+            read => read.map_err(|source| VerifyError::Register { path: path.to_path_buf(), source })?,
+        };
+        // An empty file is a placeholder: not there yet.
+        word = if bytes.is_empty() { Ok(None) } else { snapshot::present(&bytes) };
+        if word.is_ok() {
+            break;
+        }
+    }
+    Ok(word)
+}
+
+fn read_register(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(REGISTER_LEN as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Audits all entries, and stops on the way to compare with stat's last word.
+fn audit(walk: &mut Walk, word: Option<&Snapshot>) -> Result<(Audit, StatWord), ReadError> {
+    let log_id = walk.reader.log_id();
+    let ours = word.filter(|word| word.log_id == log_id);
+    let mut stat = match (word, ours) {
+        (Some(_), None) => StatWord::OtherRecord,
+        (_, Some(word)) => StatWord::Different(word.fold.n),
+        (None, None) => StatWord::None,
+    };
+    let mut audit = Audit::new();
+    loop {
+        if let Some(word) = ours.filter(|word| word.fold.n == audit.next() - 1) {
+            stat = compare(&audit, &word.fold);
+        }
+        match walk.step(ours.map(|word| word.fold.n))? {
+            Step::Entries(bytes) => _ = audit.take_bytes(bytes),
+            Step::Gap(seq) => audit.skip_to(seq),
+            Step::End => break,
+        }
+    }
+    audit.finish();
+    Ok((audit, stat))
+}
+
+fn compare(audit: &Audit, said: &Fold) -> StatWord {
+    match audit.totals == *said {
+        true => StatWord::Equal(said.n),
+        false if audit.is_partial() => StatWord::NotComparable(said.n),
+        false => StatWord::Different(said.n),
+    }
+}
+
+impl Report {
+    /// 0: everything is true; 1: a promise is broken.
+    pub fn exit_code(&self) -> u8 {
+        if self.broken.is_empty() { EXIT_TRUE } else { EXIT_BROKEN }
+    }
+
+    /// Seq of the last entry.
+    pub fn end(&self) -> u64 {
+        self.audit.next() - 1
+    }
+
+    /// Puts all broken promises into sentences.
+    fn collect(&mut self, walk: &Walk, torn: Option<SnapshotError>) -> Result<(), ReadError> {
+        let segments = walk.reader.segments();
+        for finding in self.audit.findings() {
+            self.broken.push(format!("{}: {finding}", file_of(segments, finding.seq)));
+        }
+        let more = self.audit.faults - self.audit.findings().len() as u64;
+        if more > 0 {
+            self.broken.push(format!("and {more} more entries that break a rule"));
+        }
+        for segment in segments {
+            self.check_header(walk, *segment)?;
+        }
+        match self.mark {
+            None => self.broken.push(
+                "durable.mark is missing or damaged: what was durable is not known; ipc-log makes a new one"
+                    .into(),
+            ),
+            Some(mark) if mark > self.end() => {
+                self.broken
+                    .push(format!("the record ends at entry {}, but durable.mark says {mark}", self.end()));
+            }
+            Some(_) => {}
+        }
+        if let StatWord::Different(n) = self.stat {
+            self.broken.push(format!("what ipc-stat said for entry {n} is not what the record gives"));
+        }
+        self.broken.extend(torn.map(|e| format!("the last word of ipc-stat: {e}")));
+        Ok(())
+    }
+
+    fn check_header(&mut self, walk: &Walk, segment: Segment) -> Result<(), ReadError> {
+        let name = segment.name();
+        match walk.reader.header(segment)? {
+            None => self.broken.push(format!("{name}: its header is damaged")),
+            Some(header) if header.log_id != self.log_id => {
+                self.broken.push(format!("{name}: belongs to another record, {:016x}", header.log_id));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The report for people: totals, losses, and either that all is true or each broken promise.
+    pub fn text(&self) -> String {
+        let (ticks, losses) = (self.audit.ticks, self.audit.totals.losses);
+        let mark = self.mark.map_or("unknown".to_owned(), |mark| mark.to_string());
+        let mut lines = vec![
+            format!(
+                "record {:016x}: {} entries, durable {mark}, {} epochs",
+                self.log_id,
+                self.end(),
+                self.audit.epochs
+            ),
+            format!(
+                "ticks: {} planned = {} taken + {} missed + {} full + {} hidden by damage",
+                ticks.planned, ticks.taken, ticks.missed, ticks.full, ticks.hidden
+            ),
+            format!(
+                "lost: {} missed, {} full, {} bad input, {} abandoned, {} corrupt",
+                losses.missed, losses.full, losses.bad, losses.abandoned, losses.corrupt
+            ),
+        ];
+        if self.audit.totals.channels().next().is_some() {
+            lines.push(self.table());
+        }
+        lines.push(self.stat_text());
+        match self.broken.len() {
+            0 => lines.push("everything is true".into()),
+            n => lines.push(format!("broken promises: {n}")),
+        }
+        lines.extend(self.broken.iter().map(|sentence| format!("  {sentence}")));
+        lines.join("\n") + "\n"
+    }
+
+    fn stat_text(&self) -> String {
+        match self.stat {
+            StatWord::None => "ipc-stat: no word to compare with".into(),
+            StatWord::OtherRecord => "ipc-stat: its last word is about another record, not compared".into(),
+            StatWord::NotComparable(n) => format!("ipc-stat: entries up to {n} are damaged, not compared"),
+            StatWord::Equal(n) => format!("ipc-stat: its last word, for entry {n}, equals a recomputation"),
+            StatWord::Different(n) => {
+                format!("ipc-stat: its last word, for entry {n}, DIFFERS from a recomputation")
+            }
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["channel", "count", "sum", "mean", "deviation", "min", "max", "first", "last"]);
+        for (channel, stats) in self.audit.totals.channels() {
+            let (name, decimals) = self.channel(channel);
+            let code = |value: i32| format_scaled(value.into(), decimals);
+            table.add_row([
+                name,
+                stats.count.to_string(),
+                format_scaled(stats.sum, decimals),
+                exact::text(stats.mean(decimals), DIGITS),
+                exact::text(stats.deviation(decimals), DIGITS),
+                code(stats.min),
+                code(stats.max),
+                code(stats.first),
+                code(stats.last),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table.trim_fmt()
+    }
+
+    /// Name and decimals of a channel; one that is not in the table has its number as name.
+    fn channel(&self, channel: u16) -> (String, u8) {
+        let row = self.channels.get(channel as usize);
+        let name = row.map(|row| row.name.clone()).filter(|name| !name.is_empty());
+        (name.unwrap_or_else(|| channel.to_string()), row.map_or(0, |row| row.decimals))
+    }
+
+    /// The report for programs. Sums are raw codes; they and all decimals are texts, so that no reader rounds them.
+    pub fn json(&self) -> Value {
+        let (ticks, losses) = (self.audit.ticks, self.audit.totals.losses);
+        let channels: Vec<Value> = self.audit.totals.channels().map(|(c, _)| self.channel_json(c)).collect();
+        let (stat, stat_n) = match self.stat {
+            StatWord::None => ("none", None),
+            StatWord::OtherRecord => ("other record", None),
+            StatWord::NotComparable(n) => ("not comparable", Some(n)),
+            StatWord::Equal(n) => ("equal", Some(n)),
+            StatWord::Different(n) => ("different", Some(n)),
+        };
+        json!({
+            "record": format!("{:016x}", self.log_id),
+            "entries": self.end(),
+            "durable": self.mark,
+            "epochs": self.audit.epochs,
+            "ticks": {
+                "planned": ticks.planned, "taken": ticks.taken, "missed": ticks.missed, "full": ticks.full,
+                "hidden": ticks.hidden,
+            },
+            "lost": {
+                "missed": losses.missed, "full": losses.full, "bad_input": losses.bad,
+                "abandoned": losses.abandoned, "corrupt": losses.corrupt,
+            },
+            "channels": channels,
+            "stat": { "result": stat, "n": stat_n },
+            "true": self.broken.is_empty(),
+            "broken": self.broken,
+        })
+    }
+
+    fn channel_json(&self, channel: u16) -> Value {
+        let (name, decimals) = self.channel(channel);
+        let stats = self.audit.totals.channel(channel).copied().unwrap_or_default();
+        json!({
+            "channel": channel, "name": name, "decimals": decimals, "count": stats.count,
+            "sum": stats.sum.to_string(), "sum_squares": stats.sum_squares.to_string(),
+            "min": stats.min, "max": stats.max, "first": stats.first, "last": stats.last,
+            "mean": exact::text(stats.mean(decimals), DIGITS),
+            "deviation": exact::text(stats.deviation(decimals), DIGITS),
+        })
+    }
+}
+
+/// Name of the file in which this entry stands.
+fn file_of(segments: &[Segment], seq: u64) -> String {
+    let after = segments.partition_point(|segment| segment.first <= seq);
+    let segment = after.checked_sub(1).and_then(|i| segments.get(i)).or(segments.first());
+    segment.map(Segment::name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::testing::{LOG_ID, entries, mark, record, rot, segment};
+    use ipc_pipeline::entry::Entry;
+    use ipc_pipeline::fields::put;
+    use ipc_pipeline::snapshot::{VERSION_AT, header, slot_at};
+    use std::fs;
+
+    fn dir() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path());
+        dir
+    }
+
+    fn register(dir: &Path, log_id: u64, fold: Fold) -> PathBuf {
+        let mut bytes = vec![0; REGISTER_LEN];
+        put(&mut bytes, 0, header());
+        put(&mut bytes, VERSION_AT, 9u64.to_le_bytes());
+        let rows = Snapshot { version: 9, log_id, fold }.encode();
+        bytes[slot_at(9)..][..rows.len()].copy_from_slice(&rows);
+        let path = dir.join("register");
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn fold(n: usize) -> Fold {
+        let mut fold = Fold::new();
+        entries()[..n].iter().for_each(|e| fold.fold(e).unwrap());
+        fold
+    }
+
+    fn broken(dir: &Path) -> Vec<String> {
+        let report = verify(dir, None).unwrap();
+        assert_eq!(report.exit_code(), u8::from(!report.broken.is_empty()));
+        report.broken
+    }
+
+    #[test]
+    fn a_true_record_is_true() {
+        let dir = dir();
+        let report = verify(dir.path(), None).unwrap();
+        assert_eq!(report.broken, [""; 0]);
+        assert_eq!((report.exit_code(), report.end(), report.stat), (EXIT_TRUE, 20, StatWord::None));
+        assert_eq!(report.audit.ticks.planned, 18);
+        let text = report.text();
+        assert!(
+            text.contains("18 planned = 14 taken + 4 missed") && text.ends_with("everything is true\n"),
+            "{text}"
+        );
+        let json = report.json();
+        assert_eq!((&json["true"], &json["entries"]), (&json!(true), &json!(20)));
+        assert_eq!(json["channels"][1]["mean"], json!("-0.001800"));
+    }
+
+    #[test]
+    fn rot_is_named_by_seq_and_file() {
+        let dir = dir();
+        rot(dir.path(), 1, 8);
+        rot(dir.path(), 10, 20);
+        let broken = broken(dir.path());
+        assert_eq!(broken.len(), 2, "{broken:?}");
+        assert!(broken[0].starts_with("00000000000000000001.seg: entry 8: damaged"), "{broken:?}");
+        assert!(broken[1].starts_with("00000000000000000010.seg: entry 20: damaged"), "{broken:?}");
+    }
+
+    #[test]
+    fn what_is_torn_above_the_mark_is_no_part_of_the_record() {
+        let dir = dir();
+        mark(dir.path(), 15);
+        rot(dir.path(), 10, 18);
+        let report = verify(dir.path(), None).unwrap();
+        assert_eq!((report.exit_code(), report.end()), (EXIT_TRUE, 17));
+    }
+
+    #[test]
+    fn a_record_that_is_cut_below_the_mark_is_broken() {
+        let dir = dir();
+        mark(dir.path(), 21);
+        assert_eq!(broken(dir.path()), ["the record ends at entry 20, but durable.mark says 21"]);
+        segment(dir.path(), 1, &entries()[..7]);
+        mark(dir.path(), 20);
+        let found = broken(dir.path());
+        assert_eq!(
+            found,
+            [
+                "00000000000000000001.seg: entry 8: is not in the record, nor are those after it up to entry 10"
+            ]
+        );
+        fs::remove_file(dir.path().join("00000000000000000001.seg")).unwrap();
+        assert_eq!(broken(dir.path()).len(), 1);
+        fs::remove_file(dir.path().join("durable.mark")).unwrap();
+        assert!(broken(dir.path())[1].starts_with("durable.mark is missing"));
+    }
+
+    #[test]
+    fn damaged_headers_are_found() {
+        let dir = dir();
+        let path = dir.path().join("00000000000000000001.seg");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(broken(dir.path()), ["00000000000000000001.seg: its header is damaged"]);
+    }
+
+    #[test]
+    fn the_last_word_of_stat_is_compared() {
+        let dir = dir();
+        let word = |register: &Path| verify(dir.path(), Some(register)).unwrap();
+        for n in 0..=20 {
+            let report = word(&register(dir.path(), LOG_ID, fold(n)));
+            assert_eq!((report.stat, report.exit_code()), (StatWord::Equal(n as u64), EXIT_TRUE));
+        }
+        let other = word(&register(dir.path(), 5, fold(12)));
+        assert_eq!((other.stat, other.exit_code()), (StatWord::OtherRecord, EXIT_TRUE));
+        let mut wrong = fold(12);
+        wrong.losses.missed += 1;
+        let wrong = word(&register(dir.path(), LOG_ID, wrong));
+        assert_eq!((wrong.stat, wrong.exit_code()), (StatWord::Different(12), EXIT_BROKEN));
+        let mut beyond = fold(20);
+        beyond.fold(&Entry::sample(21, 1, 18_000_000, 0, 1)).unwrap();
+        let beyond = word(&register(dir.path(), LOG_ID, beyond));
+        assert_eq!((beyond.stat, beyond.exit_code()), (StatWord::Different(21), EXIT_BROKEN));
+        rot(dir.path(), 1, 8);
+        let after_rot = word(&register(dir.path(), LOG_ID, fold(12)));
+        assert_eq!((after_rot.stat, after_rot.broken.len()), (StatWord::NotComparable(12), 1));
+    }
+
+    #[test]
+    fn a_register_that_is_not_there_or_torn() {
+        let dir = dir();
+        let path = dir.path().join("register");
+        assert_eq!(verify(dir.path(), Some(&path)).unwrap().stat, StatWord::None);
+        fs::write(&path, []).unwrap();
+        assert_eq!(verify(dir.path(), Some(&path)).unwrap().stat, StatWord::None);
+        fs::write(&path, [7; 200]).unwrap();
+        assert_eq!(verify(dir.path(), Some(&path)).unwrap().exit_code(), EXIT_BROKEN);
+        assert!(
+            verify(dir.path(), Some(dir.path()))
+                .is_err_and(|e| e.to_string().contains("cannot read the snapshot"))
+        );
+        let nowhere = verify(&dir.path().join("nowhere"), None);
+        assert!(nowhere.is_err_and(|e| e.exit_code() == EXIT_UNREADABLE));
+    }
+}

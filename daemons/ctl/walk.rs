@@ -1,0 +1,142 @@
+//! Walking over a record from its first entry to its end, for `verify` and `export`.
+//!
+//! Up to the durable mark every entry counts, good or rotten. Above it, what a crash or a live ipc-log leaves is taken
+//! as long as it is whole and in order, as ipc-log itself would on its next start; the rest is no part of the record.
+#![forbid(unsafe_code)]
+
+use ipc_pipeline::entry::{Entry, LEN};
+use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
+
+/// No spool is larger, so no more entries than this can stand above the mark. It also ends a walk over a live record.
+const ABOVE_MARK_MAX: u64 = 1 << 26;
+
+/// A step of the walk.
+pub enum Step<'a> {
+    /// The entries that stand next.
+    Entries(&'a [u8]),
+    /// The entries before this seq are missing.
+    Gap(u64),
+    /// There are no more.
+    End,
+}
+
+/// A walk over a record.
+pub struct Walk {
+    /// The record.
+    pub reader: RecordReader,
+    /// Highest durable entry by `durable.mark`; `None`: the mark is missing or damaged, and every entry counts.
+    pub mark: Option<u64>,
+    /// Seq of the entry that stands next.
+    pub next: u64,
+    chunk: Vec<u8>,
+}
+
+impl Walk {
+    /// A walk from entry 1 on.
+    ///
+    /// # Errors
+    /// The mark cannot be read; its damage is no error.
+    pub fn new(reader: RecordReader) -> Result<Walk, ReadError> {
+        let mark = reader.mark()?.map(|mark| mark.durable.seq);
+        Ok(Walk { reader, mark, next: 1, chunk: Vec::new() })
+    }
+
+    /// The next step; `pause` is a seq after which a chunk ends.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn step(&mut self, pause: Option<u64>) -> Result<Step<'_>, ReadError> {
+        let pause = pause.filter(|pause| *pause >= self.next);
+        let most =
+            pause.map_or(MAX_READ, |p| usize::try_from(p - self.next).unwrap_or(MAX_READ).saturating_add(1));
+        match self.reader.read(self.next, most, &mut self.chunk) {
+            Err(ReadError::Missing { .. }) => return Ok(self.gap()),
+            read => read?,
+        };
+        let count = self.sound();
+        if count == 0 {
+            return Ok(Step::End);
+        }
+        self.next += count as u64;
+        Ok(Step::Entries(self.chunk.get(..count * LEN).unwrap_or_default()))
+    }
+
+    /// On to the next segment that has something.
+    fn gap(&mut self) -> Step<'_> {
+        let after =
+            self.reader.segments().iter().map(|segment| segment.first).find(|first| *first > self.next);
+        let Some(first) = after else { return Step::End };
+        self.next = first;
+        Step::Gap(first)
+    }
+
+    /// How many entries of the chunk are part of the record.
+    fn sound(&self) -> usize {
+        let (entries, _) = self.chunk.as_chunks::<LEN>();
+        let mark = self.mark.unwrap_or(u64::MAX);
+        let end = mark.saturating_add(ABOVE_MARK_MAX);
+        let seqs = self.next..=end;
+        let counts = |seq: u64, e: Entry| seq <= mark || e.seq == seq && e.is_whole();
+        entries.iter().zip(seqs).take_while(|(b, seq)| counts(*seq, Entry::from_bytes(b))).count()
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    //! Records on disk for the tests of `verify` and `export`, written by the formats alone.
+
+    use super::*;
+    use ipc_pipeline::header::{ChannelRow, Header};
+    use ipc_pipeline::mark::{Mark, Position};
+    use std::fs;
+    use std::path::Path;
+
+    pub const LOG_ID: u64 = 0xabc;
+
+    /// A segment with these entries and the next one's first seq.
+    pub fn segment(dir: &Path, first_seq: u64, entries: &[Entry]) {
+        let row = |decimals| ChannelRow { decimals, ..ChannelRow::default() };
+        let header =
+            Header { log_id: LOG_ID, first_seq, epoch: 1, created_ns: 0, channels: vec![row(0), row(4)] };
+        let bytes = [header.encode(), entries.iter().flat_map(|e| e.to_bytes()).collect()].concat();
+        fs::write(dir.join(format!("{first_seq:020}.seg")), bytes).unwrap();
+    }
+
+    pub fn mark(dir: &Path, durable: u64) {
+        let position = Position { seq: durable, epoch: 1, source: None };
+        let mark = Mark { counter: 1, log_id: LOG_ID, durable: position, grant: None };
+        let mut bytes = vec![0; 4096 + 128];
+        bytes[..128].copy_from_slice(&mark.encode());
+        fs::write(dir.join("durable.mark"), bytes).unwrap();
+    }
+
+    /// 20 entries: an epoch on a grid of 1 ms, with two channels, losses and a step of the clock.
+    pub fn entries() -> Vec<Entry> {
+        let mut entries = vec![
+            Entry::epoch(1, 1, 1_700_000_000_999_000_000),
+            Entry::source(2, 1, 0, 7),
+            Entry::grid(3, 1, 0, 1_000_000_000),
+            Entry::sample(4, 1, 0, 0, i32::MIN),
+            Entry::sample(5, 1, 0, 1, -18),
+            Entry::loss(6, 1, 4_000_000, ipc_pipeline::entry::Reason::Missed, 4),
+            Entry::clock(7, 1, 4_500_000, -1000),
+        ];
+        entries.extend((8..=20).map(|seq| Entry::sample(seq, 1, (seq - 3) * 1_000_000, 0, seq as i32)));
+        entries
+    }
+
+    /// Two segments, all durable.
+    pub fn record(dir: &Path) {
+        segment(dir, 1, &entries()[..9]);
+        segment(dir, 10, &entries()[9..]);
+        mark(dir, 20);
+    }
+
+    /// Damages entry `seq` of the file that begins with `first`.
+    pub fn rot(dir: &Path, first: u64, seq: u64) {
+        let path = dir.join(format!("{first:020}.seg"));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096 + 32 * (seq - first) as usize + 17] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+}
