@@ -51,6 +51,16 @@ pub fn check_statistics(record: &Record, published: &[Published]) -> Faults {
     faults
 }
 
+/// What the whole record gives for one channel.
+pub fn totals(record: &Record, channel: u16) -> Published {
+    let mut fold = Fold::default();
+    record.walk(&mut |raw, _| {
+        fold.add(&Entry::read(raw));
+        true
+    });
+    fold.channels.get_mut(&channel).map_or(Published::default(), |c| c.total(record.last()))
+}
+
 #[derive(Default)]
 struct Fold {
     channels: BTreeMap<u16, Channel>,
@@ -143,6 +153,22 @@ impl Channel {
         self.sum += self.new_sum;
         self.squares += self.new_squares;
         (self.new_sum, self.new_squares) = (0, 0);
+    }
+
+    fn total(&mut self, n: u64) -> Published {
+        self.carry();
+        Published {
+            n,
+            count: self.count,
+            sum: i128::try_from(&self.sum).expect("fewer than 2^96 samples"),
+            sum_squares: u128::try_from(&self.squares).expect("fewer than 2^64 samples"),
+            min: self.min,
+            max: self.max,
+            first: self.first,
+            last: self.last,
+            t_ns: self.t_ns,
+            ..Published::default()
+        }
     }
 
     fn compare(&mut self, row: &Published, faults: &mut Faults) {

@@ -3,7 +3,7 @@
 //! It knows only docs/formats.md: its own reader, its own CRC, big integers for sums. Nothing here comes from the
 //! library, so a fault of the daemons cannot hide in code that both share.
 #![forbid(unsafe_code)]
-#![allow(dead_code)] // each test program uses its own part of the judge
+#![allow(dead_code, unused_imports)] // each test program uses its own part of the judge
 
 mod bytes;
 mod fold;
@@ -11,7 +11,7 @@ mod grid;
 mod record;
 
 pub use bytes::{Entry, crc};
-pub use fold::{Published, check_statistics};
+pub use fold::{Published, check_statistics, totals};
 pub use grid::Clockwork;
 pub use record::{Mark, Record};
 
@@ -143,6 +143,11 @@ pub struct Position {
 }
 
 impl Position {
+    /// Does this SOURCE entry name the same source, but another place in it?
+    fn jumps(&self, e: &Entry) -> bool {
+        self.seq > 0 && e.wide() == self.identity && e.t_ns != self.index
+    }
+
     /// Step over an entry.
     pub fn step(&mut self, e: &Entry) {
         match (e.kind, e.flags) {
@@ -263,11 +268,9 @@ impl Judge {
             SAMPLE => self.samples += 1,
             CORRUPT => self.lost[0] += 1,
             LOSS => self.lost[e.flags.min(4) as usize] += e.count(),
-            SOURCE if self.source.seq > 0 && e.wide() == self.source.identity && self.lost[0] == 0 => {
-                if e.t_ns != self.source.index {
-                    let text = format!("source goes on at {}, it stood at {}", e.t_ns, self.source.index);
-                    self.faults.at(e.seq, text);
-                }
+            SOURCE if self.source.jumps(e) && self.lost[0] == 0 => {
+                let text = format!("source goes on at {}, it stood at {}", e.t_ns, self.source.index);
+                self.faults.at(e.seq, text);
             }
             _ => (),
         }

@@ -62,7 +62,7 @@ fn tick(k: u64) -> u64 {
 }
 
 fn value(index: u64) -> i32 {
-    (index as i32 * 7919) % 2001 - 1000
+    (index as i32).wrapping_mul(7919) % 2001 - 1000
 }
 
 /// A record being made: it keeps every rule unless a test bends a line.
