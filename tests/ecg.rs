@@ -34,6 +34,7 @@ fn pipeline(rate: &str, capacity: u32) -> Pipeline {
 fn end(mut p: Pipeline, witness: Witness) -> (Pipeline, Report) {
     p.wait_for("conv reaches the end of the file", BOUND, |p| !p.is_running(Role::Conv));
     drain(&mut p);
+    witness.look_once();
     let seen = witness.finish();
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
     let report = check_record(&p.record());

@@ -259,7 +259,7 @@ impl Round {
         p.wait_for("log has drained the spool", PROGRESS, |p| p.head().is_none_or(|h| p.durable() == h));
         let end = p.durable();
         p.wait_for("stat has folded everything", PROGRESS, |p| p.folded() == end);
-        sleep(Duration::from_millis(3)); // so that the witnesses see the last rows, too
+        self.witness.look_once();
         let seen = self.witness.finish();
         [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, PROGRESS));
         let report = check_record(&p.record());

@@ -4,7 +4,7 @@
 use super::{Lives, Page, Paths, Role, Spool, snapshot_rows};
 use crate::checker::{Entry, Faults, Published};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub struct Seen {
 /// The running threads.
 pub struct Witness {
     end: Arc<AtomicBool>,
+    /// Looks that each thread has ended.
+    turns: [Arc<AtomicU64>; 2],
     threads: Vec<JoinHandle<Seen>>,
 }
 
@@ -32,8 +34,18 @@ impl Witness {
         let end = Arc::new(AtomicBool::new(false));
         let spool = SpoolWitness { paths: paths.clone(), lives: lives.clone(), ..Default::default() };
         let snapshot = SnapshotWitness { paths: paths.clone(), ..Default::default() };
-        let threads = vec![run(end.clone(), spool), run(end.clone(), snapshot)];
-        Witness { end, threads }
+        let turns = [Arc::default(), Arc::default()];
+        let threads = vec![run(&end, &turns[0], spool), run(&end, &turns[1], snapshot)];
+        Witness { end, turns, threads }
+    }
+
+    /// Wait until each thread has looked once from beginning to end.
+    pub fn look_once(&self) {
+        let before = self.turns.each_ref().map(|t| t.load(Ordering::SeqCst));
+        // The first of the two may have begun before now.
+        while self.turns.iter().zip(before).any(|(turns, b)| turns.load(Ordering::SeqCst) < b + 2) {
+            thread::sleep(PAUSE);
+        }
     }
 
     /// End the threads and take what they saw.
@@ -61,11 +73,13 @@ trait Look: Send + 'static {
     fn look(&mut self, seen: &mut Seen) -> Option<()>;
 }
 
-fn run(end: Arc<AtomicBool>, mut witness: impl Look) -> JoinHandle<Seen> {
+fn run(end: &Arc<AtomicBool>, turns: &Arc<AtomicU64>, mut witness: impl Look) -> JoinHandle<Seen> {
+    let (end, turns) = (end.clone(), turns.clone());
     thread::spawn(move || {
         let mut seen = Seen::default();
         while !end.load(Ordering::Relaxed) {
             seen.looks += witness.look(&mut seen).is_some() as u64;
+            turns.fetch_add(1, Ordering::SeqCst);
             thread::sleep(PAUSE);
         }
         seen
