@@ -182,6 +182,8 @@ struct Round {
     rng: Rng,
     /// The faults done, for the message of a failure.
     done: Vec<Fault>,
+    /// The spool that was deleted last: conv may reach the end of its source while it has no name.
+    nameless: Option<Spool>,
 }
 
 impl Round {
@@ -190,7 +192,7 @@ impl Round {
         let witness = Witness::start(&pipeline.paths, &pipeline.lives);
         pipeline.start_all();
         pipeline.wait_for("the first entry is durable", PROGRESS, |p| p.durable() > 0);
-        Round { pipeline, witness, rng, done: Vec::new() }
+        Round { pipeline, witness, rng, done: Vec::new(), nameless: None }
     }
 
     fn run(mut self, left: &mut usize, times: &mut Times) {
@@ -210,7 +212,7 @@ impl Round {
             match step {
                 0 => fault.freeze.iter().for_each(|r| self.pipeline.signal(*r, Signal::STOP)),
                 1 => fault.kill.iter().for_each(|r| self.pipeline.kill(*r)),
-                _ => fault.delete.iter().for_each(|o| Paths::delete(&self.path(*o))),
+                _ => fault.delete.iter().for_each(|o| self.delete(*o)),
             }
         }
         let mut back: Vec<(Duration, Role)> = fault.outages.iter().copied().zip(fault.kill.clone()).collect();
@@ -226,6 +228,14 @@ impl Round {
             sleep(fault.frozen);
             fault.freeze.iter().for_each(|r| self.pipeline.signal(*r, Signal::CONT));
         }
+    }
+
+    fn delete(&mut self, object: Object) {
+        let path = self.path(object);
+        if object == Object::Spool {
+            self.nameless = Spool::open(&path).or(self.nameless.take());
+        }
+        Paths::delete(&path);
     }
 
     fn path(&self, object: Object) -> PathBuf {
@@ -256,7 +266,8 @@ impl Round {
     fn finish(mut self) {
         let p = &mut self.pipeline;
         p.stop(Role::Conv, PROGRESS);
-        p.wait_for("log has drained the spool", PROGRESS, |p| p.head().is_none_or(|h| p.durable() == h));
+        let accepted = p.head().max(self.nameless.as_ref().and_then(Spool::head)).unwrap_or(0);
+        p.wait_for("log has drained the spool", PROGRESS, |p| p.durable() >= accepted);
         let end = p.durable();
         p.wait_for("stat has folded everything", PROGRESS, |p| p.folded() == end);
         self.witness.look_once();
