@@ -11,11 +11,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{self, CommonArgs, EXIT_CONFIG};
 use crate::config::Config;
+use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
 use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::publisher::SegmentNames;
+use crate::record::Settings;
 use crate::segment::Shm;
 use crate::{logging, sys};
 
@@ -108,6 +110,18 @@ impl Context {
 /// Names of the segments of an instance.
 pub fn segment_names(names: &Names) -> SegmentNames {
     SegmentNames { spool: names.spool(), pages: Role::ALL.map(|role| names.page(role)) }
+}
+
+/// How the record of this configuration is written.
+pub fn record_settings(config: &Config) -> Settings {
+    let row = ChannelRow {
+        name: config.channel.name.clone(),
+        unit: config.channel.unit.clone(),
+        scale: "1".into(),
+        offset: "0".into(),
+        decimals: config.source.decimals(),
+    };
+    Settings { segment_entries: config.log.segment_entries(), channels: vec![row] }
 }
 
 /// The whole `main` of a daemon; `work` returns when it is told to stop or its work is done.

@@ -163,6 +163,12 @@ impl<S: Segments + Clone> Intake<S> {
         self.epoch
     }
 
+    /// Highest accepted seq, as far as can be seen.
+    pub fn head(&self) -> u64 {
+        let of = |spool: &Option<SpoolReader<S::Mem>>| spool.as_ref().map_or(0, SpoolReader::head);
+        of(&self.spool).max(of(&self.successor)).max(self.next - 1)
+    }
+
     /// Everything accepted has been taken, as far as can be seen.
     pub fn drained(&self) -> bool {
         self.spool.as_ref().is_none_or(|s| s.head() < self.next) && self.successor.is_none()

@@ -108,6 +108,11 @@ impl Header {
 
     /// The header, if this is a whole spool of the layout that we know.
     pub fn load(words: &[AtomicU64]) -> Option<Header> {
+        Header::read(words).filter(|header| words.len() >= header.words())
+    }
+
+    /// The same for words that need not go beyond the header of the segment.
+    fn read(words: &[AtomicU64]) -> Option<Header> {
         if words.len() < HEADER_WORDS {
             return None;
         }
@@ -126,7 +131,7 @@ impl Header {
             && (CAPACITY_MIN..=CAPACITY_MAX).contains(&header.capacity)
             && header.epoch > 0
             && header.base > 0;
-        (same && sane && words.len() >= header.words()).then_some(header)
+        (same && sane).then_some(header)
     }
 }
 
@@ -440,6 +445,26 @@ pub fn losses_needed(count: u64) -> u64 {
 pub fn retire(words: &[AtomicU64]) {
     if let Some(word) = words.get(RETIRED) {
         word.store(1, Ordering::Release);
+    }
+}
+
+/// How a spool stands, from its header alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// What never changes.
+    pub header: Header,
+    /// Highest accepted seq.
+    pub head: u64,
+    /// Highest durable seq that conv has seen.
+    pub tail: u64,
+}
+
+impl Overview {
+    /// From a copy of the first [`HEADER_WORDS`] words; `None` if this is no spool.
+    pub fn of(words: &[AtomicU64]) -> Option<Overview> {
+        let header = Header::read(words)?;
+        let (head, tail) = (words[HEAD].load(Ordering::Acquire), words[TAIL].load(Ordering::Acquire));
+        Some(Overview { header, head, tail })
     }
 }
 

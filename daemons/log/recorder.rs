@@ -10,7 +10,6 @@ use std::time::Duration;
 use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
-use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
 use ipc_pipeline::names::Role;
@@ -85,10 +84,7 @@ fn open_record(
     shared: &Shared,
 ) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
     let dir = context.names.record_dir();
-    let channel = &context.config.channel;
-    let row = ChannelRow { name: channel.name.clone(), unit: channel.unit.clone(), ..row_of_source(context) };
-    let settings =
-        Settings { segment_entries: context.config.log.segment_entries(), channels: vec![row] };
+    let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
         let trouble = match try_open(&dir, &settings) {
@@ -136,11 +132,6 @@ fn try_open(
         // A restart would not help: somebody must look at it first.
         Err(e) => Err(OpenError::Fatal(Failure::config(e))),
     }
-}
-
-fn row_of_source(context: &Context) -> ChannelRow {
-    let decimals = context.config.source.decimals();
-    ChannelRow { scale: "1".into(), offset: "0".into(), decimals, ..ChannelRow::default() }
 }
 
 fn tell(recovered: &Recovered, place: &str) {
@@ -194,7 +185,11 @@ impl Recorder {
                 self.answer_proposal();
             }
             if context.stopping() {
-                let drain = drain.get_or_insert_with(|| Drain::begin(&self.shared, now));
+                let drain = drain.get_or_insert_with(|| Drain {
+                    target: self.intake.head(),
+                    durable: self.shared.durable.load(Ordering::Acquire),
+                    since: now,
+                });
                 if self.drained(drain, now) {
                     return Ok(());
                 }
@@ -353,19 +348,18 @@ impl Recorder {
     /// Told to stop: is all that was accepted by then durable, or is waiting for it in vain?
     fn drained(&mut self, drain: &mut Drain, now: u64) -> bool {
         let durable = self.shared.durable.load(Ordering::Acquire);
-        if self.intake.drained() && durable + 1 >= self.intake.next() {
+        if durable >= drain.target || self.intake.drained() && durable + 1 >= self.intake.next() {
             return true;
         }
         if durable != drain.durable {
             (drain.durable, drain.since) = (durable, now);
         }
         let in_vain = self.shared.trouble().is_some() || now - drain.since > DRAIN_NS;
-        // A conv that goes on would keep us for ever: what it accepts from now on waits for the next ipc-log.
-        let long_enough = now - drain.begun > DRAIN_NS;
         if in_vain {
-            log::warn!("ending with entries that are not durable; they stay in the spool");
+            let left = drain.target - durable;
+            log::warn!("ending with {left} entries that are not durable; they stay in the spool");
         }
-        in_vain || long_enough
+        in_vain
     }
 
     /// Lets the disk thread finish, as long as it makes progress.
@@ -380,15 +374,10 @@ impl Recorder {
     }
 }
 
-/// The progress of the last drain.
+/// The last work: everything accepted by the time we were told to stop. What a living conv accepts later waits in the
+/// spool for the next ipc-log.
 struct Drain {
+    target: u64,
     durable: u64,
     since: u64,
-    begun: u64,
-}
-
-impl Drain {
-    fn begin(shared: &Shared, now: u64) -> Drain {
-        Drain { durable: shared.durable.load(Ordering::Acquire), since: now, begun: now }
-    }
 }

@@ -272,6 +272,11 @@ impl Config {
     }
 }
 
+/// A duration as users write it: a number with a unit, `2.5ms`, `10s`, `1h`.
+pub fn duration(text: &str) -> Option<Duration> {
+    units::duration(text)
+}
+
 impl SourceConfig {
     /// Digits after the point that a raw code holds: the physical value is code / 10^decimals.
     pub fn decimals(&self) -> u8 {

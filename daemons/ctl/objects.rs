@@ -1,0 +1,132 @@
+//! `ipc-pipeline objects`: the named objects of an instance.
+#![forbid(unsafe_code)]
+
+use clap::Subcommand;
+use comfy_table::{CellAlignment, Table, presets};
+use ipc_pipeline::args::CommonArgs;
+use ipc_pipeline::daemon::{EXIT_SECOND, Failure};
+use ipc_pipeline::names::Names;
+use ipc_pipeline::objects::{self, ObjectsError};
+use ipc_pipeline::page::Page;
+use ipc_pipeline::reader::RecordReader;
+use ipc_pipeline::segment::Copied;
+use ipc_pipeline::{names::Role, page};
+use serde_json::json;
+
+use crate::say;
+
+/// What to do with them.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make all that is missing: directories, locks, and a placeholder for each segment
+    Create {
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Put right what is missing or of the wrong type, for the daemons that are not running
+    Repair {
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Remove all; refused while a daemon runs, or while the spool holds entries that are not in the record
+    Remove {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Give up entries that are only in the spool; their number is written into the record as a loss
+        #[arg(long)]
+        abandon: bool,
+    },
+    /// List all, whether they are there or not
+    List {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// For machines: one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The whole command.
+pub fn objects(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Create { common } => {
+            let names = names(&common)?;
+            objects::create(&names).map_err(failure)?;
+            list(&names, false)
+        }
+        Command::Repair { common } => {
+            let done = objects::repair(&names(&common)?).map_err(failure)?;
+            say(&done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+            Ok(0)
+        }
+        Command::Remove { common, abandon } => {
+            let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+            let removed = remove(&config, &names, abandon)?;
+            say(&removed.iter().map(|path| format!("removed {}\n", path.display())).collect::<String>())?;
+            Ok(0)
+        }
+        Command::List { common, json } => list(&names(&common)?, json),
+    }
+}
+
+fn names(common: &CommonArgs) -> Result<Names, Failure> {
+    Ok(common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?.1)
+}
+
+/// The exit code that fits.
+pub fn failure(e: ObjectsError) -> Failure {
+    match e {
+        ObjectsError::Alive { .. } => Failure::new(EXIT_SECOND, e),
+        _ => Failure::system(e),
+    }
+}
+
+/// Removes all objects of a pipeline that is at rest.
+pub fn remove(
+    config: &ipc_pipeline::config::Config,
+    names: &Names,
+    abandon: bool,
+) -> Result<Vec<std::path::PathBuf>, Failure> {
+    let quiet = objects::quiet(names).map_err(failure)?;
+    let durable = durable(names);
+    if abandon && let Some(lost) = objects::at_risk(names, durable) {
+        crate::abandon::write_loss(config, names, lost)?;
+    }
+    objects::remove(names, quiet, durable, abandon).map_err(failure)
+}
+
+/// What the record holds: its identity and highest durable seq, by ipc-log's page and by the mark on disk.
+fn durable(names: &Names) -> Option<(u64, u64)> {
+    let reader = RecordReader::open(&names.record_dir()).ok()?;
+    let marked = reader.mark().ok().flatten().map_or(0, |mark| mark.durable);
+    let page = Copied::read(&names.page(Role::Log), page::WORDS).and_then(|c| Page::new(c, Role::Log.index()));
+    let shown = page.filter(|p| p.log_id() == reader.log_id()).and_then(|p| p.durable()).unwrap_or(0);
+    Some((reader.log_id(), marked.max(shown)))
+}
+
+fn list(names: &Names, as_json: bool) -> Result<u8, Failure> {
+    let objects = objects::list(names);
+    if as_json {
+        let rows: Vec<_> = objects
+            .iter()
+            .map(|o| json!({"kind": o.kind, "path": o.path.display().to_string(), "size": o.size}))
+            .collect();
+        say(&format!("{}\n", json!(rows)))?;
+        return Ok(0);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["object", "bytes", "path"]);
+    for object in objects {
+        let size = match object.size {
+            None => "-".into(),
+            Some(0) if object.kind != "lock" => "placeholder".into(),
+            Some(n) => n.to_string(),
+        };
+        table.add_row([object.kind.into(), size, object.path.display().to_string()]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    say(&format!("{}\n", table.trim_fmt()))?;
+    Ok(0)
+}
