@@ -1,0 +1,325 @@
+//! T4: kill storms over real processes. One to four victims at once, outages, freezes, deleted objects; afterwards
+//! every accepted entry must be in the record exactly once, in order, and every published number must be true.
+//!
+//! `STORM_SEED` chooses the storms (printed; another one each time), `STORM_KILLS` the kills of each ring size,
+//! `STORM_KEEP=1` keeps the files of a storm that failed.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use checker::{Published, check_accepted, check_record, check_source, check_statistics};
+use fastrand::Rng;
+use harness::{Page, Paths, Pipeline, Role, Spool, Witness};
+use rustix::process::Signal;
+use std::fmt;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Lines of the source: enough for a round, few enough that fast rounds reach the end and are checked to the last.
+const LINES: u64 = 4_000_000;
+/// Durable progress must resume within this time after the last victim is back.
+const PROGRESS: Duration = Duration::from_secs(5);
+const KILLS: usize = 500;
+
+#[test]
+fn ring_of_256() {
+    storms(256);
+}
+
+#[test]
+fn ring_of_512() {
+    storms(512);
+}
+
+#[test]
+fn ring_of_2048() {
+    storms(2048);
+}
+
+#[test]
+fn ring_of_65536() {
+    storms(65536);
+}
+
+/// One storm after the other, never two at a time: they would only measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn storms(capacity: u64) {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let seed = number("STORM_SEED").unwrap_or_else(seed_of_now);
+    let kills = number("STORM_KILLS").map_or(KILLS, |n| n as usize);
+    let mut rng = Rng::with_seed(seed ^ capacity);
+    let mut times = Times::default();
+    for (i, rate) in ["1 kHz", "100 kHz", "max"].into_iter().enumerate() {
+        eprintln!("ring {capacity}, rate {rate}: STORM_SEED={seed}");
+        let mut left = kills / 3 + (i < kills % 3) as usize;
+        while left > 0 {
+            Round::new(capacity, rate, rng.fork()).run(&mut left, &mut times);
+        }
+    }
+    eprintln!("ring {capacity}: {kills} kills, {times}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("STORM_* are numbers"))
+}
+
+fn seed_of_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000_000
+}
+
+/// The value in line `index` of the source; neighbours differ and no short stretch repeats.
+fn value(index: u64) -> i32 {
+    (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 43) as i32 - (1 << 20)
+}
+
+/// The source, written once for all storms of this process.
+fn lines() -> &'static Path {
+    static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = FILE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines.txt");
+        let mut file = BufWriter::new(std::fs::File::create(&path).unwrap());
+        (0..LINES).for_each(|i| writeln!(file, "{}", value(i)).unwrap());
+        file.flush().unwrap();
+        (dir, path)
+    });
+    path
+}
+
+fn config(capacity: u64, rate: &str) -> String {
+    format!(
+        "[source]\nkind = \"lines\"\npath = \"{}\"\ndecimals = 0\non_bad = \"stop\"\n\
+         [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
+         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n",
+        lines().display()
+    )
+}
+
+/// One fault: what is done to whom. Kills and freezes hit different roles.
+#[derive(Debug, Default)]
+struct Fault {
+    freeze: Vec<Role>,
+    kill: Vec<Role>,
+    delete: Vec<Object>,
+    /// Order of the three steps above.
+    order: [u8; 3],
+    /// How long each victim stays down, and how long the frozen ones sleep on after that.
+    outages: Vec<Duration>,
+    frozen: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Object {
+    Spool,
+    Page(Role),
+    Snapshot,
+}
+
+impl Fault {
+    fn random(rng: &mut Rng) -> Fault {
+        let mut fault = match rng.u8(..100) {
+            // Old lives holding what only they can still see: where prototypes lost entries.
+            0..15 => Fault::of(&[Role::Log], &[Role::Conv], &[Object::Spool]),
+            15..20 => Fault::of(&[Role::Conv], &[Role::Log], &[Object::Spool]),
+            20..25 => Fault::of(&[Role::Log], &[Role::Conv], &[Object::Spool, Object::Page(Role::Log)]),
+            25..30 => {
+                Fault::of(&[], &[Role::Conv, Role::Log], &[Object::Page(Role::Log), Object::Page(Role::Conv)])
+            }
+            _ => Fault::mixed(rng),
+        };
+        fault.order = [0, 1, 2];
+        rng.shuffle(&mut fault.order);
+        fault.outages = fault.kill.iter().map(|_| outage(rng)).collect();
+        fault.frozen = Duration::from_millis(rng.u64(50..400));
+        fault
+    }
+
+    fn of(freeze: &[Role], kill: &[Role], delete: &[Object]) -> Fault {
+        Fault { freeze: freeze.into(), kill: kill.into(), delete: delete.into(), ..Fault::default() }
+    }
+
+    fn mixed(rng: &mut Rng) -> Fault {
+        let mut roles = Role::ALL;
+        rng.shuffle(&mut roles);
+        let kills = rng.usize(1..=4);
+        let freezes = if rng.u8(..100) < 30 { rng.usize(1..=2).min(4 - kills) } else { 0 };
+        let mut objects = vec![Object::Spool, Object::Snapshot];
+        objects.extend(Role::ALL.map(Object::Page));
+        rng.shuffle(&mut objects);
+        objects.truncate(if rng.u8(..100) < 40 { rng.usize(1..=3) } else { 0 });
+        let mut fault = Fault::of(&roles[kills..kills + freezes], &roles[..kills], &objects);
+        fault.keep_the_promise();
+        fault
+    }
+
+    /// The one exception of the promise, never done here: spool's name gone, conv and log both killed.
+    fn keep_the_promise(&mut self) {
+        let excepted = self.kill.contains(&Role::Conv) && self.kill.contains(&Role::Log);
+        if excepted {
+            self.delete.retain(|o| *o != Object::Spool);
+        }
+    }
+}
+
+/// Most victims are back at once; some stay away until the ring has wrapped or stands full.
+fn outage(rng: &mut Rng) -> Duration {
+    Duration::from_millis(match rng.u8(..100) {
+        0..60 => 0,
+        60..88 => rng.u64(1..40),
+        _ => rng.u64(100..300),
+    })
+}
+
+/// One life of an instance, from an empty record to a clean stop.
+struct Round {
+    pipeline: Pipeline,
+    witness: Witness,
+    rng: Rng,
+    /// The faults done, for the message of a failure.
+    done: Vec<Fault>,
+    /// The spool that was deleted last: conv may reach the end of its source while it has no name.
+    nameless: Option<Spool>,
+}
+
+impl Round {
+    fn new(capacity: u64, rate: &str, rng: Rng) -> Round {
+        let mut pipeline = Pipeline::new(&config(capacity, rate));
+        let witness = Witness::start(&pipeline.paths, &pipeline.lives);
+        pipeline.start_all();
+        pipeline.wait_for("the first entry is durable", PROGRESS, |p| p.durable() > 0);
+        Round { pipeline, witness, rng, done: Vec::new(), nameless: None }
+    }
+
+    fn run(mut self, left: &mut usize, times: &mut Times) {
+        while *left > 0 && !self.pipeline.source_ended {
+            let mut fault = Fault::random(&mut self.rng);
+            fault.kill.truncate(*left);
+            *left -= fault.kill.len();
+            self.strike(&fault);
+            self.done.push(fault);
+            self.progress(times);
+        }
+        self.finish();
+    }
+
+    fn strike(&mut self, fault: &Fault) {
+        for step in fault.order {
+            match step {
+                0 => fault.freeze.iter().for_each(|r| self.pipeline.signal(*r, Signal::STOP)),
+                1 => fault.kill.iter().for_each(|r| self.pipeline.kill(*r)),
+                _ => fault.delete.iter().for_each(|o| self.delete(*o)),
+            }
+        }
+        let mut back: Vec<(Duration, Role)> = fault.outages.iter().copied().zip(fault.kill.clone()).collect();
+        back.sort_by_key(|b| b.0);
+        let start = Instant::now();
+        for (outage, role) in back {
+            sleep(outage.saturating_sub(start.elapsed()));
+            if !(role == Role::Conv && self.pipeline.source_ended) {
+                self.pipeline.start(role);
+            }
+        }
+        if !fault.freeze.is_empty() {
+            sleep(fault.frozen);
+            fault.freeze.iter().for_each(|r| self.pipeline.signal(*r, Signal::CONT));
+        }
+    }
+
+    fn delete(&mut self, object: Object) {
+        let path = self.path(object);
+        if object == Object::Spool {
+            self.nameless = Spool::open(&path).or(self.nameless.take());
+        }
+        Paths::delete(&path);
+    }
+
+    fn path(&self, object: Object) -> PathBuf {
+        match object {
+            Object::Spool => self.pipeline.paths.spool(),
+            Object::Page(role) => self.pipeline.paths.page(role),
+            Object::Snapshot => self.pipeline.paths.snapshot(),
+        }
+    }
+
+    /// Durable must rise, and the spool must stand under its name again, before the next fault: so no fault ever
+    /// meets a spool that was deleted by the one before.
+    fn progress(&mut self, times: &mut Times) {
+        let before = self.pipeline.durable();
+        let last = format!("durable rises above {before} after {:?}", self.done.last().unwrap());
+        let start = Instant::now();
+        let mut rose = None;
+        self.pipeline.wait_for(&last, PROGRESS, |p| {
+            if p.durable() > before {
+                rose.get_or_insert_with(|| start.elapsed());
+            }
+            p.source_ended || rose.is_some() && is_settled(p)
+        });
+        times.0.extend(rose);
+    }
+
+    /// Thaw, drain, stop, and judge everything.
+    fn finish(mut self) {
+        let p = &mut self.pipeline;
+        p.stop(Role::Conv, PROGRESS);
+        let accepted = p.head().max(self.nameless.as_ref().and_then(Spool::head)).unwrap_or(0);
+        p.wait_for("log has drained the spool", PROGRESS, |p| p.durable() >= accepted);
+        let end = p.durable();
+        p.wait_for("stat has folded everything", PROGRESS, |p| p.folded() == end);
+        self.witness.look_once();
+        let seen = self.witness.finish();
+        [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, PROGRESS));
+        let report = check_record(&p.record());
+        let mut faults = report.faults.clone();
+        if (report.last, report.tail_bytes) != (end, 0) || report.durable != end {
+            let (last, durable, tail) = (report.last, report.durable, report.tail_bytes);
+            faults.add(format!(
+                "{end} was durable; the record ends at {last}, mark {durable}, {tail} bytes behind"
+            ));
+        }
+        if report.cut_openings > 0 || report.lost[0] > 0 || report.lost[2..].iter().any(|n| *n > 0) {
+            let (cut, lost) = (report.cut_openings, report.lost);
+            faults.add(format!("cut openings {cut}, lost {lost:?}: a storm that blocks can only miss ticks"));
+        }
+        let (samples, index, wrong) = check_source(&report.record, value);
+        faults.join(wrong);
+        if samples != index || p.source_ended && samples != LINES {
+            faults.add(format!("{samples} samples of {index} lines, the source has {LINES}"));
+        }
+        faults.join(seen.faults);
+        faults.join(check_accepted(&report.record, &seen.accepted));
+        faults.join(check_statistics(&report.record, &seen.published));
+        let last_row = seen.published.iter().map(|r: &Published| r.n).max();
+        if last_row != Some(end) {
+            faults.add(format!("the last published row is for n = {last_row:?}, the record ends at {end}"));
+        }
+        assert!(faults.is_empty(), "{faults}\nafter {:#?}{}", self.done, self.pipeline.state());
+        self.pipeline.remove_objects();
+        self.pipeline.assert_nothing_left();
+    }
+}
+
+/// The spool under its name is the one that log works with.
+fn is_settled(p: &Pipeline) -> bool {
+    let spool = Spool::open(&p.paths.spool()).filter(|s| s.is_current());
+    let page = Page::open(&p.paths.page(Role::Log));
+    spool.zip(page).is_some_and(|(s, page)| page.epoch() == Some(s.epoch as u64))
+}
+
+/// Times from the return of the last victim to durable progress.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied().unwrap_or_default();
+        let max = sorted.last().copied().unwrap_or_default();
+        write!(f, "durable progress p50 {:.1?} p99 {:.1?} max {max:.1?}", at(0.5), at(0.99))
+    }
+}
