@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use export::ExportError;
 use ipc_pipeline::args::{CommonArgs, report_usage};
 use ipc_pipeline::daemon::{self, EXIT_SYSTEM, Failure};
 use ipc_pipeline::logging;
@@ -89,7 +90,7 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         json: bool,
     },
     /// Write the samples of a record as text
-    #[command(after_help = "Examples:\n  ipc-pipeline export --format csv > samples.csv\n  ipc-pipeline export --name demo --output demo.csv")]
+    #[command(after_help = "Examples:\n  ipc-pipeline export --format csv > samples.csv\n  ipc-pipeline export --name demo --output demo.csv\n\nExit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read.")]
     Export {
         #[command(flatten)]
         common: CommonArgs,
@@ -172,7 +173,7 @@ fn record_dir(common: &CommonArgs, dir: Option<PathBuf>) -> Result<(PathBuf, Opt
 fn verify_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Result<u8, Failure> {
     let (dir, register) = record_dir(common, dir)?;
     let report = verify::verify(&dir, register.as_deref()).map_err(|e| Failure::new(e.exit_code(), e))?;
-    say(&if json { format!("{}\n", report.json()) } else { report.text() })?;
+    say(&if json { format!("{:#}\n", report.json()) } else { report.text() })?;
     Ok(report.exit_code())
 }
 
@@ -181,13 +182,20 @@ fn export_csv(common: &CommonArgs, dir: Option<PathBuf>, output: Option<PathBuf>
     let reader = RecordReader::open(&dir).map_err(|e| Failure::new(verify::EXIT_UNREADABLE, e))?;
     let mut out: Box<dyn Write> = match &output {
         Some(path) => Box::new(std::fs::File::create(path).map_err(|e| {
-            Failure::system(format!("cannot write {}: {e}", path.display()))
+            Failure::system(format!("cannot make the output file {}: {e}", path.display()))
         })?),
-        None => Box::new(io::stdout().lock()),
+        None => Box::new(BufWriter::new(io::stdout().lock())),
     };
-    match export::csv(reader, &mut BufWriter::with_capacity(1 << 16, &mut out)) {
-        Ok(_) => Ok(0),
-        Err(export::ExportError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0), // whoever reads has had enough
+    match export::csv(reader, &mut out) {
+        Ok(done) if done.damaged == 0 => Ok(verify::EXIT_TRUE),
+        Ok(done) => {
+            let damaged = done.damaged;
+            let text = format!("{damaged} damaged entries were left out; `ipc-pipeline verify` names them");
+            Err(Failure::new(verify::EXIT_BROKEN, text))
+        }
+        Err(ExportError::Record(e)) => Err(Failure::new(verify::EXIT_UNREADABLE, e)),
+        // A reader that went away, such as `head`, has read what it wanted.
+        Err(ExportError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(verify::EXIT_TRUE),
         Err(e) => Err(Failure::system(e)),
     }
 }

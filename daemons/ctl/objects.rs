@@ -98,7 +98,7 @@ pub fn remove(
 /// What the record holds: its identity and highest durable seq, by ipc-log's page and by the mark on disk.
 fn durable(names: &Names) -> Option<(u64, u64)> {
     let reader = RecordReader::open(&names.record_dir()).ok()?;
-    let marked = reader.mark().ok().flatten().map_or(0, |mark| mark.durable);
+    let marked = reader.mark().ok().flatten().map_or(0, |mark| mark.durable.seq);
     let page = Copied::read(&names.page(Role::Log), page::WORDS).and_then(|c| Page::new(c, Role::Log.index()));
     let shown = page.filter(|p| p.log_id() == reader.log_id()).and_then(|p| p.durable()).unwrap_or(0);
     Some((reader.log_id(), marked.max(shown)))
@@ -115,7 +115,8 @@ fn list(names: &Names, as_json: bool) -> Result<u8, Failure> {
         return Ok(0);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["object", "bytes", "path"]);
+    table.load_style(presets::NOTHING);
+    table.set_header(["object", "bytes", "path"]);
     for object in objects {
         let size = match object.size {
             None => "-".into(),

@@ -85,7 +85,8 @@ fn at_risk(roles: &[Standing; 4], spool: Option<Overview>) -> u64 {
 fn people(names: &Names, roles: &[Standing; 4], spool: Option<Overview>) -> String {
     let head = spool.map_or(0, |s| s.head);
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["daemon", "pid", "state", "seq", "lag", "counts"]);
+    table.load_style(presets::NOTHING);
+    table.set_header(["daemon", "pid", "state", "seq", "lag", "counts"]);
     for standing in roles {
         let seq = seq(standing, spool);
         let text = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());

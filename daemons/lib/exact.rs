@@ -5,6 +5,7 @@
 //! standard deviation too. The rule is the same for every number of digits, so a longer print never contradicts.
 #![forbid(unsafe_code)]
 
+pub use crate::decimal::format_scaled as decimal;
 use crate::fold::Stats;
 use num_bigint::{BigInt, BigUint, Sign};
 
