@@ -64,13 +64,13 @@ impl Inode {
         for sector in (0..len.div_ceil(SECTOR)).filter(|s| self.dirty >> s & 1 == 1) {
             let fate = if all < 5 { all } else { rng.u8(0..5) };
             let torn = rng.usize(0..SECTOR);
-            for at in sector * SECTOR..len.min((sector + 1) * SECTOR) {
-                let old = self.synced.get(at).copied();
-                let new = self.now.get(at).copied();
+            let range = sector * SECTOR..len.min((sector + 1) * SECTOR);
+            for (byte, at) in after[range.clone()].iter_mut().zip(range) {
+                let (old, new) = (self.synced.get(at).copied(), self.now.get(at).copied());
                 if old == new {
                     continue;
                 }
-                after[at] = match fate {
+                *byte = match fate {
                     0 => old.unwrap_or(0),
                     1 => new.or(old).unwrap_or(0),
                     2 => 0,
@@ -362,7 +362,7 @@ impl Truth {
     }
 
     fn epoch_after(&self, end: u64) -> u32 {
-        (end > 0).then(|| Entry::from_bytes(&self.entries[end as usize - 1]).epoch).unwrap_or(0)
+        self.entries[..end as usize].last().map_or(0, |b| Entry::from_bytes(b).epoch)
     }
 
     fn open(&self, disk: &ModelDisk) -> Option<(Record<ModelDisk>, Recovered)> {
