@@ -184,12 +184,14 @@ impl Segment {
     }
 }
 
-/// The ending of a segment that is being made.
-pub const NEW: &str = ".seg.new";
-
 /// The name under which segment `first` is made.
 pub fn new_name(first: u64) -> String {
-    format!("{first:020}{NEW}")
+    format!("{first:020}.seg.new")
+}
+
+/// Is it the name of a segment that is being made?
+pub fn is_new(name: &str) -> bool {
+    name.strip_suffix(".new").and_then(Segment::from_name).is_some_and(|segment| !segment.bad)
 }
 
 /// The segments that count among these names, in order. Each ends where the next one begins; of two that begin
@@ -301,6 +303,7 @@ mod tests {
         let found = segments(&names.map(str::to_owned));
         let segment = |first, bad| Segment { first, bad };
         assert_eq!(found, [segment(1, false), segment(100, true), segment(121, false)]);
+        assert_eq!(names.map(is_new).iter().filter(|new| **new).count(), 1);
         assert!(found.iter().all(|s| Segment::from_name(&s.name()) == Some(*s)));
         assert_eq!(offset_of(u64::MAX, 1), 4096);
         assert_eq!(offset_of(1, u64::MAX), u64::MAX);
