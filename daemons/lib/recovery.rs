@@ -24,10 +24,11 @@ const CHUNK: u64 = 32_768;
 /// Recovers the record, or makes a new one; see [`Record::open`].
 pub(crate) fn recover<D: Disk>(
     disk: D,
-    settings: Settings,
+    mut settings: Settings,
     new_log_id: u64,
     wall_ns: fn() -> u64,
 ) -> Result<(Record<D>, Recovered), RecordError> {
+    settings.segment_entries = settings.segment_entries.max(1); // or rotation would never end
     check_table(&settings.channels)?;
     let (files, created) = match sweep(&disk)? {
         files if files.is_empty() => (vec![begin(&disk, &settings, new_log_id, wall_ns())?], true),
