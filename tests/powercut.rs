@@ -64,13 +64,13 @@ impl Inode {
         for sector in (0..len.div_ceil(SECTOR)).filter(|s| self.dirty >> s & 1 == 1) {
             let fate = if all < 5 { all } else { rng.u8(0..5) };
             let torn = rng.usize(0..SECTOR);
-            for at in sector * SECTOR..len.min((sector + 1) * SECTOR) {
-                let old = self.synced.get(at).copied();
-                let new = self.now.get(at).copied();
+            let range = sector * SECTOR..len.min((sector + 1) * SECTOR);
+            for (byte, at) in after[range.clone()].iter_mut().zip(range) {
+                let (old, new) = (self.synced.get(at).copied(), self.now.get(at).copied());
                 if old == new {
                     continue;
                 }
-                after[at] = match fate {
+                *byte = match fate {
                     0 => old.unwrap_or(0),
                     1 => new.or(old).unwrap_or(0),
                     2 => 0,
@@ -205,11 +205,6 @@ impl ModelDisk {
         Some((*id, HEADER + LEN * (seq - first) as usize))
     }
 
-    fn entry(&self, segments: &[(u64, usize)], seq: u64) -> Option<[u8; LEN]> {
-        let (id, at) = self.find(segments, seq)?;
-        self.0.borrow().inodes[id].now.get(at..at + LEN)?.try_into().ok()
-    }
-
     fn mark(&self) -> Option<Mark> {
         let state = self.0.borrow();
         let file = &state.inodes[*state.names.get("durable.mark")?].now;
@@ -331,6 +326,8 @@ impl Disk for ModelDisk {
 struct Truth {
     /// Entry s is `entries[s - 1]`.
     entries: Vec<[u8; LEN]>,
+    /// Where the source stands after each.
+    sources: Vec<Option<SourcePosition>>,
     /// The highest durable seq that anybody could have seen.
     published: u64,
     grant: Option<Grant>,
@@ -341,28 +338,35 @@ struct Truth {
 }
 
 impl Truth {
-    fn source_after(&self, end: u64) -> Option<SourcePosition> {
-        let mut position: Option<SourcePosition> = None;
-        for b in &self.entries[..end as usize] {
-            let e = Entry::from_bytes(b);
-            let by = match e.kind().unwrap() {
-                Kind::Source => {
-                    position = Some(SourcePosition { seq: e.seq, id: e.wide_value(), index: e.t_ns });
-                    0
-                }
-                Kind::Sample | Kind::Corrupt => 1,
-                Kind::Loss(Reason::Full | Reason::Bad) => e.count(),
-                _ => 0,
-            };
-            if let Some(p) = &mut position {
-                p.index += by;
+    fn push(&mut self, e: Entry) {
+        let mut position = self.source_after(self.entries.len() as u64);
+        let by = match e.kind().unwrap() {
+            Kind::Source => {
+                position = Some(SourcePosition { seq: e.seq, id: e.wide_value(), index: e.t_ns });
+                0
             }
+            Kind::Sample | Kind::Corrupt => 1,
+            Kind::Loss(Reason::Full | Reason::Bad) => e.count(),
+            _ => 0,
+        };
+        if let Some(p) = &mut position {
+            p.index += by;
         }
-        position
+        self.entries.push(e.to_bytes());
+        self.sources.push(position);
+    }
+
+    fn truncate(&mut self, end: u64) {
+        self.entries.truncate(end as usize);
+        self.sources.truncate(end as usize);
+    }
+
+    fn source_after(&self, end: u64) -> Option<SourcePosition> {
+        self.sources[..end as usize].last().copied().flatten()
     }
 
     fn epoch_after(&self, end: u64) -> u32 {
-        (end > 0).then(|| Entry::from_bytes(&self.entries[end as usize - 1]).epoch).unwrap_or(0)
+        self.entries[..end as usize].last().map_or(0, |b| Entry::from_bytes(b).epoch)
     }
 
     fn open(&self, disk: &ModelDisk) -> Option<(Record<ModelDisk>, Recovered)> {
@@ -382,11 +386,7 @@ impl Truth {
         assert_eq!((record.end(), record.durable(), r.log_id), (end, end, LOG_ID));
         assert!(end >= self.published, "durable {} was published, {end} recovered", self.published);
         assert!(end <= self.entries.len() as u64, "{end} recovered, {} ever written", self.entries.len());
-        let segments = disk.segments();
-        for seq in (1..=end).filter(|seq| !rotten.contains(seq)) {
-            let found = disk.entry(&segments, seq);
-            assert_eq!(found, Some(self.entries[seq as usize - 1]), "entry {seq} of {end}");
-        }
+        self.check_entries(disk, end, rotten);
         assert_eq!(r.source, self.source_after(end), "position after {end}");
         assert_eq!(r.epoch, self.epoch_after(end), "epoch after {end}");
         assert!(
@@ -396,6 +396,24 @@ impl Truth {
             self.asked,
             r.grant
         );
+    }
+
+    fn check_entries(&self, disk: &ModelDisk, end: u64, rotten: &[u64]) {
+        let segments = disk.segments();
+        let state = disk.0.borrow();
+        for (i, &(first, id)) in segments.iter().enumerate() {
+            let last = segments.get(i + 1).map_or(end, |(next, _)| end.min(next - 1));
+            let right = &self.entries[first as usize - 1..(last as usize).max(first as usize - 1)];
+            let found = &state.inodes[id].now[HEADER..];
+            if found.starts_with(right.as_flattened()) {
+                continue;
+            }
+            for ((seq, right), found) in (first..).zip(right).zip(found.as_chunks().0) {
+                assert!(found == right || rotten.contains(&seq), "entry {seq} of {end} is another");
+            }
+            assert!(found.len() >= right.len() * LEN, "segment {first} is too short for {last}");
+        }
+        assert_eq!(segments.first().map(|(first, _)| *first), Some(1));
     }
 
     /// Cuts the power here, perhaps again during recovery, and checks what is left. Returns the number of states.
@@ -489,7 +507,7 @@ impl Life<'_> {
                 (_, 3) => Entry::loss(seq, grant.epoch, 1, Reason::Missed, rng.u32(1..)),
                 _ => Entry::sample(seq, grant.epoch, rng.u64(..), 0, rng.i32(..)),
             };
-            self.truth.entries.push(e.to_bytes());
+            self.truth.push(e);
         }
         self.append();
     }
@@ -523,7 +541,7 @@ impl Life<'_> {
             if self.record.set_aside().is_ok() {
                 if self.rng.bool() {
                     // The old spool is given up: other entries will have these numbers.
-                    self.truth.entries.truncate(self.record.end() as usize);
+                    self.truth.truncate(self.record.end());
                     return self.new_epoch();
                 }
                 self.append();
@@ -556,6 +574,7 @@ fn history(seed: u64) -> u64 {
     let mut disk = ModelDisk::new(rng.fork());
     let mut truth = Truth {
         entries: Vec::new(),
+        sources: Vec::new(),
         published: 0,
         grant: None,
         asked: None,
@@ -569,7 +588,7 @@ fn history(seed: u64) -> u64 {
         if let Some((record, recovered)) = truth.open(&disk) {
             truth.check(&disk, &record, &recovered, &[]);
             truth.published = recovered.durable;
-            truth.entries.truncate(recovered.durable as usize);
+            truth.truncate(recovered.durable);
             if truth.asked.is_some() {
                 (truth.grant, truth.asked) = (recovered.grant, None);
                 spool_is_gone = true; // conv has retired it: only a new grant goes on

@@ -184,12 +184,14 @@ impl Segment {
     }
 }
 
-/// The ending of a segment that is being made.
-pub const NEW: &str = ".seg.new";
-
 /// The name under which segment `first` is made.
 pub fn new_name(first: u64) -> String {
-    format!("{first:020}{NEW}")
+    format!("{first:020}.seg.new")
+}
+
+/// Is it the name of a segment that is being made?
+pub fn is_new(name: &str) -> bool {
+    name.strip_suffix(".new").and_then(Segment::from_name).is_some_and(|segment| !segment.bad)
 }
 
 /// The segments that count among these names, in order. Each ends where the next one begins; of two that begin
@@ -214,4 +216,96 @@ pub(crate) fn u32_at(b: &[u8], at: usize) -> Option<u32> {
 
 pub(crate) fn u64_at(b: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let row = |i: u8| ChannelRow {
+            name: format!("channel {i}"),
+            unit: "mV".into(),
+            scale: "0.005".into(),
+            offset: "-1024".into(),
+            decimals: i,
+        };
+        let channels = (0..32).map(row).collect();
+        Header { log_id: 0x0102_0304_0506_0708, first_seq: 77, epoch: 3, created_ns: 9, channels }
+    }
+
+    #[test]
+    fn bytes_are_as_documented() {
+        let b = header().encode();
+        assert_eq!(b.len(), HEADER_LEN);
+        assert_eq!(&b[..24], b"IPCPSEG1\x01\0\0\0\x00\x10\0\0\x20\0\0\0\x20\0\0\0");
+        assert_eq!(b[24..32], [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!((b[32], b[40], b[48]), (77, 3, 9));
+        let row = &b[64 + 120 * 31..][..120];
+        assert_eq!(&row[..11], b"channel 31\0");
+        assert_eq!(
+            (&row[40..43], &row[56..62], &row[80..86], row[104]),
+            (&b"mV\0"[..], &b"0.005\0"[..], &b"-1024\0"[..], 31)
+        );
+        assert_eq!(b[4092..], crc32c::crc32c(&b[..4092]).to_le_bytes());
+        assert_eq!(Header::decode(&b), Some(header()));
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let b = header().encode();
+        for bit in 0..HEADER_LEN * 8 {
+            let mut damaged = b.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::decode(&damaged), None, "bit {bit}");
+        }
+        assert_eq!(Header::decode(&b[..HEADER_LEN - 1]), None);
+        assert_eq!(Header::decode(&[]), None);
+    }
+
+    #[test]
+    fn a_lying_count_is_refused() {
+        let mut b = header().encode();
+        b[20] = 33;
+        let crc = crc32c::crc32c(&b[..CRC]);
+        put(&mut b, CRC, &crc.to_le_bytes());
+        assert_eq!(Header::decode(&b), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_or_left_out() {
+        let mut channels = header().channels;
+        assert_eq!(check_table(&channels), Ok(()));
+        channels[0].unit = "seventeen letters".into();
+        assert!(matches!(check_table(&channels), Err(TableError::Text { what: "unit", most: 16, .. })));
+        let clipped = Header::decode(&Header { channels: channels.clone(), ..header() }.encode()).unwrap();
+        assert_eq!((&*clipped.channels[0].unit, &*clipped.channels[0].scale), ("seventeen letter", "0.005"));
+        channels.push(ChannelRow::default());
+        assert_eq!(check_table(&channels), Err(TableError::TooMany(33)));
+        assert_eq!(Header::decode(&Header { channels, ..header() }.encode()).unwrap().channels.len(), 32);
+    }
+
+    #[test]
+    fn names_say_what_counts() {
+        let names = [
+            "00000000000000000100.seg.bad",
+            "00000000000000000121.seg",
+            "00000000000000000001.seg",
+            "00000000000000000001.seg.bad",
+            "00000000000000000200.seg.new",
+            "00000000000000000000.seg",
+            "99999999999999999999.seg",
+            "+0000000000000000001.seg",
+            "1.seg",
+            "durable.mark",
+            "\u{e9}0000000000000000001.seg",
+        ];
+        let found = segments(&names.map(str::to_owned));
+        let segment = |first, bad| Segment { first, bad };
+        assert_eq!(found, [segment(1, false), segment(100, true), segment(121, false)]);
+        assert_eq!(names.map(is_new).iter().filter(|new| **new).count(), 1);
+        assert!(found.iter().all(|s| Segment::from_name(&s.name()) == Some(*s)));
+        assert_eq!(offset_of(u64::MAX, 1), 4096);
+        assert_eq!(offset_of(1, u64::MAX), u64::MAX);
+    }
 }

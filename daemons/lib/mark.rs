@@ -216,3 +216,67 @@ impl<F> MarkFile<F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark() -> Mark {
+        Mark {
+            counter: 2,
+            log_id: 3,
+            durable: Position { seq: 4, epoch: 5, source: Some(SourcePosition { seq: 6, id: 7, index: 8 }) },
+            grant: Some(Grant { nonce: 9, epoch: 10, base: 11 }),
+        }
+    }
+
+    #[test]
+    fn bytes_are_as_documented() {
+        let b = mark().encode();
+        assert_eq!(&b[..8], b"IPCPMRK1");
+        for (at, value) in
+            [(8, 2), (16, 3), (24, 4), (32, 5), (40, 6), (48, 7), (56, 8), (64, 9), (72, 10), (80, 11)]
+        {
+            assert_eq!(b[at..at + 8], u64::to_le_bytes(value), "offset {at}");
+        }
+        assert_eq!(b[124..], crc32c::crc32c(&b[..124]).to_le_bytes());
+        assert_eq!(Mark::decode(&b), Some(mark()));
+        let empty = Mark { durable: Position::default(), grant: None, ..mark() };
+        assert_eq!(Mark::decode(&empty.encode()), Some(empty));
+    }
+
+    #[test]
+    fn damage_is_seen() {
+        let b = mark().encode();
+        for bit in 0..MARK_LEN * 8 {
+            let mut damaged = b;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Mark::decode(&damaged), None, "bit {bit}");
+        }
+        assert_eq!(Mark::decode(&b[..127]), None);
+    }
+
+    #[test]
+    fn a_batch_of_samples_and_its_entries_one_by_one_give_the_same_position() {
+        let entries: Vec<_> = (1..200u64)
+            .map(|seq| match seq % 50 {
+                7 => Entry::source(seq, 1, seq * 1000, 5),
+                11 => Entry::loss(seq, 1, 0, Reason::Full, u32::MAX),
+                12 => Entry::loss(seq, 1, 0, Reason::Bad, 3),
+                13 => Entry::loss(seq, 1, 0, Reason::Missed, 9),
+                14 => Entry::corrupt(seq, 1),
+                15 => Entry::clock(seq, 1, 0, -4),
+                _ => Entry::sample(seq, 1, 0, 0, 0),
+            })
+            .map(|e| e.to_bytes())
+            .collect();
+        let (mut whole, mut single) = (Position::default(), Position::default());
+        entries.chunks(8).for_each(|batch| whole.advance(batch));
+        entries.iter().for_each(|b| single.advance(&[*b]));
+        assert_eq!(whole, single);
+        // The last SOURCE is entry 157; behind it 37 samples, a CORRUPT, and what LOSS full and bad input say.
+        let index = 157_000 + 37 + 1 + u64::from(u32::MAX) + 3;
+        assert_eq!(whole.source, Some(SourcePosition { seq: 157, id: 5, index }));
+        assert_eq!((whole.seq, whole.epoch), (199, 1));
+    }
+}

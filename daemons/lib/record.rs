@@ -19,7 +19,7 @@ use std::io;
 /// How a record is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Entries in a full segment, from 1.
+    /// Entries in a full segment; 0 counts as 1.
     pub segment_entries: u64,
     /// The channel table, at most 32 rows. It cannot change over the life of a record.
     pub channels: Vec<ChannelRow>,
@@ -504,6 +504,14 @@ mod tests {
         assert!(record.grant(Grant { base: 5, epoch: 2, nonce: 1 }).is_err());
         assert!(record.grant(Grant { base: 6, epoch: 1, nonce: 1 }).is_err());
         assert_eq!((record.end(), record.current_grant()), (5, None));
+    }
+
+    #[test]
+    fn the_smallest_segment_holds_one_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut record, _) = open(dir.path(), 0);
+        record.append(&entries(1..=3)).unwrap();
+        assert_eq!(RecordReader::open(dir.path()).unwrap().segments().len(), 3);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
 use crate::entry::{Entry, LEN};
-use crate::header::{HEADER_LEN, Header, NEW, Segment, check_table, new_name, offset_of, segments};
+use crate::header::{HEADER_LEN, Header, Segment, check_table, is_new, new_name, offset_of, segments};
 use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
 use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
 use std::io;
@@ -24,10 +24,11 @@ const CHUNK: u64 = 32_768;
 /// Recovers the record, or makes a new one; see [`Record::open`].
 pub(crate) fn recover<D: Disk>(
     disk: D,
-    settings: Settings,
+    mut settings: Settings,
     new_log_id: u64,
     wall_ns: fn() -> u64,
 ) -> Result<(Record<D>, Recovered), RecordError> {
+    settings.segment_entries = settings.segment_entries.max(1); // or rotation would never end
     check_table(&settings.channels)?;
     let (files, created) = match sweep(&disk)? {
         files if files.is_empty() => (vec![begin(&disk, &settings, new_log_id, wall_ns())?], true),
@@ -80,7 +81,7 @@ pub(crate) fn recover<D: Disk>(
 /// The segments of the record, after removing those that were never finished.
 fn sweep<D: Disk>(disk: &D) -> Result<Vec<Segment>, DiskError> {
     let names = disk.list().map_err(|e| DiskError::new(disk, "list", "", e))?;
-    for name in names.iter().filter(|name| name.ends_with(NEW)) {
+    for name in names.iter().filter(|name| is_new(name)) {
         disk.remove(name).map_err(|e| DiskError::new(disk, "remove", name, e))?;
     }
     Ok(segments(&names))
