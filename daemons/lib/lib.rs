@@ -56,7 +56,7 @@ pub mod reader;
 #[cfg(not(loom))]
 pub mod record;
 #[cfg(not(loom))]
-mod recovery;
+pub mod recovery;
 #[cfg(not(loom))]
 pub mod register;
 #[cfg(not(loom))]
