@@ -302,13 +302,13 @@ impl Round {
     }
 }
 
-/// The spool under its name is the one that log works with: log has mapped it, so that from now on its name alone
-/// is not all that leads to it.
+/// The spool under its name is the one that conv writes and log reads, and both have mapped it. Before that a deleted
+/// name and a single kill can take the last that leads to it, which is as good as the excepted three.
 fn is_settled(p: &Pipeline) -> bool {
     let spool = Spool::open(&p.paths.spool()).filter(|s| s.is_current());
     let page = Page::open(&p.paths.page(Role::Log));
     let granted = spool.zip(page).is_some_and(|(s, page)| page.epoch() == Some(s.epoch as u64));
-    granted && p.log_holds_the_spool()
+    granted && p.holds_the_spool(Role::Log) && p.holds_the_spool(Role::Conv)
 }
 
 /// Times from the return of the last victim to durable progress.

@@ -216,8 +216,8 @@ impl Pipeline {
         Spool::open(&self.paths.spool()).and_then(|s| s.head())
     }
 
-    /// Has log mapped the spool that has the name now?
-    pub fn log_holds_the_spool(&self) -> bool {
+    /// Has this role mapped the spool that has the name now?
+    pub fn holds_the_spool(&self, role: Role) -> bool {
         use std::os::unix::fs::MetadataExt;
         let inode = fs::metadata(self.paths.spool()).map(|m| m.ino());
         let log = self.children[Role::Log as usize].as_ref();
