@@ -220,9 +220,9 @@ impl Pipeline {
     pub fn holds_the_spool(&self, role: Role) -> bool {
         use std::os::unix::fs::MetadataExt;
         let inode = fs::metadata(self.paths.spool()).map(|m| m.ino());
-        let log = self.children[Role::Log as usize].as_ref();
+        let child = self.children[role as usize].as_ref();
         let maps =
-            log.and_then(|c| fs::read_to_string(format!("/proc/{}/maps", c.id())).ok()).unwrap_or_default();
+            child.and_then(|c| fs::read_to_string(format!("/proc/{}/maps", c.id())).ok()).unwrap_or_default();
         let inodes = maps.lines().filter_map(|l| l.split_whitespace().nth(4)?.parse::<u64>().ok());
         inode.is_ok_and(|inode| inodes.into_iter().any(|i| i == inode))
     }
