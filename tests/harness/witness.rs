@@ -134,6 +134,10 @@ impl SpoolWitness {
     fn accepted(&mut self, spool: &Spool, seen: &mut Seen) {
         for end in [Spool::head, |s: &Spool| s.tail().map(|t| t + 1)] {
             let Some(seq) = end(spool).filter(|s| *s != self.last_seq) else { continue };
+            // Head first, then the slot: what a killed conv left above head is whole, too, but was never accepted.
+            if spool.head().is_none_or(|head| seq > head) {
+                continue;
+            }
             if let Some(raw) = whole(spool, seq) {
                 seen.accepted.push(raw);
                 self.last_seq = seq;
