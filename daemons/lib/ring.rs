@@ -164,3 +164,6 @@ pub fn must_wake<'a>(waiting: impl IntoIterator<Item = &'a AtomicU64>) -> bool {
     fence(Ordering::SeqCst);
     waiting.into_iter().any(|w| w.load(Ordering::Relaxed) != 0)
 }
+
+#[cfg(all(test, loom))]
+mod interleavings;
