@@ -3,7 +3,7 @@
 //! Everything here works on words in memory; where the memory comes from is the business of [`crate::segment`].
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::entry::{Entry, LEN, Reason, WORDS};
 use crate::ring::{self, Producer, Ring};
@@ -30,18 +30,25 @@ pub(crate) fn check_of(words: &[u64]) -> u64 {
     words.iter().fold(CHECK, |x, w| x ^ w)
 }
 
-/// Writes `content` and its check word at word `at`.
+/// Writes `content` and its check word at word `at`. The first word is 0 until all the others are right: the check alone
+/// does not do, because two counters that rise together leave the exclusive or of a half-written slot as it was.
 pub(crate) fn store_checked<const N: usize>(words: &[AtomicU64], at: usize, content: [u64; N]) {
-    for (to, word) in words[at..].iter().zip(content) {
+    words[at].store(0, Ordering::Relaxed);
+    fence(Ordering::Release); // no store below may come before the one above
+    for (to, word) in words[at..].iter().zip(content).skip(1) {
         to.store(word, Ordering::Relaxed);
     }
     words[at + N].store(check_of(&content), Ordering::Relaxed);
+    words[at].store(content[0], Ordering::Release);
 }
 
-/// The content at word `at`, if its check word is right.
+/// The content at word `at`, if its check word is right and the first word stayed the same meanwhile.
 pub(crate) fn load_checked<const N: usize>(words: &[AtomicU64], at: usize) -> Option<[u64; N]> {
-    let content: [u64; N] = std::array::from_fn(|i| words[at + i].load(Ordering::Relaxed));
-    (words[at + N].load(Ordering::Relaxed) == check_of(&content)).then_some(content)
+    let first = words[at].load(Ordering::Acquire);
+    let content: [u64; N] = std::array::from_fn(|i| if i == 0 { first } else { words[at + i].load(Ordering::Relaxed) });
+    let check = words[at + N].load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    (check == check_of(&content) && words[at].load(Ordering::Relaxed) == first).then_some(content)
 }
 
 /// What never changes in the life of a spool.
@@ -187,6 +194,14 @@ fn load_feed(words: &[AtomicU64], head: u64) -> Option<(u64, Feed)> {
     newest.map(|[seq, source_id, origin_ns, period_ps, ..]| (seq, Feed { source_id, origin_ns, period_ps }))
 }
 
+/// A life that was killed before it accepted its SOURCE has left a slot of a seq beyond head. It must not come into force
+/// when head passes that seq with something else.
+fn forget_unaccepted_feed(words: &[AtomicU64], head: u64) {
+    for at in SOURCE.into_iter().filter(|&at| words[at].load(Ordering::Relaxed) > head) {
+        words[at].store(0, Ordering::Release);
+    }
+}
+
 /// conv's side of the spool.
 pub struct SpoolWriter<M> {
     memory: M,
@@ -235,6 +250,7 @@ impl<M: Memory> SpoolWriter<M> {
         let position = load_position(words, head)?;
         let (feed_seq, feed) = load_feed(words, head)?;
         let drops = load_drops(words, head);
+        forget_unaccepted_feed(words, head);
         let producer = Producer::new(head, tail, header.capacity);
         Some(SpoolWriter { header, producer, pushed: head, position, drops, feed, feed_seq, memory })
     }
@@ -373,8 +389,11 @@ impl<M: Memory> SpoolWriter<M> {
 
     /// Remembers samples dropped since head, for this life of conv or the next.
     pub fn note_drops(&mut self, drops: Drops) {
-        let at = DROPS[(drops.n & 1) as usize];
-        store_checked(self.memory.words(), at, [self.head(), drops.n, drops.index]);
+        let (words, head) = (self.memory.words(), self.head());
+        // Never the slot that counts now: a kill on the way leaves it.
+        let now = [head, self.drops.n, self.drops.index];
+        let at = DROPS.into_iter().find(|&at| load_checked::<3>(words, at) != Some(now));
+        store_checked(words, at.unwrap_or(DROPS[0]), [head, drops.n, drops.index]);
         self.drops = drops;
     }
 
@@ -576,10 +595,20 @@ mod tests {
             let feed = Feed { source_id: id, origin_ns: id, period_ps: id };
             let before = w.feed();
             w.push_feed(feed, 0);
-            assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().feed(), before, "not accepted yet");
+            assert_eq!(SpoolReader::new(memory.clone()).unwrap().feed(), Some(before), "not accepted yet");
             w.commit(w.position());
             assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().feed(), feed);
         }
+    }
+
+    #[test]
+    fn a_feed_never_accepted_never_comes_into_force() {
+        let (memory, mut w) = fresh();
+        let before = w.feed();
+        w.push_feed(Feed { source_id: 9, origin_ns: 9, period_ps: 9 }, 0); // killed here
+        let mut next = SpoolWriter::resume(memory.clone()).unwrap();
+        advance(&mut next, &[1, 2, 3]);
+        assert_eq!(SpoolWriter::resume(memory).unwrap().feed(), before);
     }
 
     #[test]
