@@ -186,12 +186,6 @@ impl Judge {
     }
 }
 
-impl Memory for &Copy {
-    fn words(&self) -> &[AtomicU64] {
-        &self.0
-    }
-}
-
 // ---- what is stepped through ----------------------------------------------------------------------------------------
 
 /// One turn of a conv that uses all of the writer: batches, LOSS, changes of source, drops, release.
