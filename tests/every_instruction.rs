@@ -186,12 +186,15 @@ impl Judge {
     }
 }
 
+<<<<<<< HEAD
 impl Memory for &Copy {
     fn words(&self) -> &[AtomicU64] {
         &self.0
     }
 }
 
+=======
+>>>>>>> sim
 // ---- what is stepped through ----------------------------------------------------------------------------------------
 
 /// One turn of a conv that uses all of the writer: batches, LOSS, changes of source, drops, release.

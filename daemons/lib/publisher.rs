@@ -86,6 +86,8 @@ pub struct Publisher<S: Segments> {
     page: OwnPage<S>,
     log: PeerPage<S>,
     spool: Option<SpoolWriter<S::Mem>>,
+    /// There is an old spool that could not be opened yet.
+    unread: bool,
     proposal: Option<Proposal>,
     epoch_seen: u32,
     nonce: u64,
@@ -115,6 +117,7 @@ impl<S: Segments + Clone> Publisher<S> {
             page,
             log,
             spool: None,
+            unread: false,
             proposal: None,
             epoch_seen,
             nonce,
@@ -130,30 +133,31 @@ impl<S: Segments + Clone> Publisher<S> {
 
     /// A spool of an earlier life is continued if it can be trusted and log has not gone on to a later epoch.
     fn resume(&mut self) {
-        let Some(memory) = self.segments.open(&self.names.spool, Access::Write) else { return };
+        let Some(memory) = self.segments.open(&self.names.spool, Access::Write) else {
+            // It is there and cannot be opened now (no descriptors, no memory): to propose an epoch would give it up.
+            self.unread = self.segments.exists(&self.names.spool);
+            return;
+        };
+        self.unread = false;
         let old = Header::load(memory.words());
         self.epoch_seen = self.epoch_seen.max(old.map_or(0, |h| h.epoch));
         // Another record's epochs say nothing about this spool: `standing` finds it foreign, and nothing is thrown away.
         let log = self.log.get().filter(|p| old.is_some_and(|h| h.log_id == p.log_id()));
         let granted = log.map_or(0, |p| p.epoch());
-        match SpoolWriter::resume(memory).filter(|w| w.header().epoch >= granted) {
-            Some(spool) => {
-                let (epoch, head) = (spool.header().epoch, spool.head());
-                self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
-                if spool.header().capacity != self.settings.capacity {
-                    let (now, configured) = (spool.header().capacity, self.settings.capacity);
-                    self.events.push(Event::OldCapacity { now, configured });
-                }
-                self.page.set_identity(spool.header().log_id, epoch);
-                self.spool = Some(spool);
-            }
-            None => {
-                if let Some(memory) = self.segments.open(&self.names.spool, Access::Write) {
-                    retire(memory.words());
-                }
-                self.events.push(Event::Unusable);
-            }
+        let usable = old.is_some_and(|h| h.epoch >= granted) && SpoolWriter::resume(&memory).is_some();
+        if !usable {
+            retire(memory.words()); // before anything is proposed: no later life may go on with it
+            return self.events.push(Event::Unusable);
         }
+        let Some(spool) = SpoolWriter::resume(memory) else { return };
+        let (epoch, head) = (spool.header().epoch, spool.head());
+        self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
+        if spool.header().capacity != self.settings.capacity {
+            let (now, configured) = (spool.header().capacity, self.settings.capacity);
+            self.events.push(Event::OldCapacity { now, configured });
+        }
+        self.page.set_identity(spool.header().log_id, epoch);
+        self.spool = Some(spool);
     }
 
     /// One turn: looks after names and peers, goes on with the handshake, and says how things stand. Entries may be
@@ -163,7 +167,14 @@ impl<S: Segments + Clone> Publisher<S> {
             self.next_look = now_ns + LOOK_NS;
             self.look();
         }
-        self.state = if self.spool.is_some() { self.standing() } else { self.cold_start(now_ns) };
+        if self.unread {
+            self.resume();
+        }
+        self.state = match &self.spool {
+            Some(_) => self.standing(),
+            None if self.unread => State::NoSpool,
+            None => self.cold_start(now_ns),
+        };
         self.page.set_state(self.state);
         self.page.set_beat(now_ns);
         self.state

@@ -6,12 +6,16 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+<<<<<<< HEAD
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+=======
+use std::io;
+>>>>>>> sim
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
 use shared_memory::ShmemConf;
 
 use crate::sys::{self, Map};
@@ -33,6 +37,7 @@ impl Memory for Map {
     }
 }
 
+<<<<<<< HEAD
 /// A copy of a segment's first words, for those who only look: no map, so nobody can take it away under their feet.
 pub struct Copied(Vec<AtomicU64>);
 
@@ -50,6 +55,11 @@ impl Copied {
 impl Memory for Copied {
     fn words(&self) -> &[AtomicU64] {
         &self.0
+=======
+impl<M: Memory> Memory for &M {
+    fn words(&self) -> &[AtomicU64] {
+        M::words(self)
+>>>>>>> sim
     }
 }
 
@@ -69,6 +79,9 @@ pub trait Segments {
 
     /// The segment of this name; `None` if there is none, it is a placeholder, or it is not a proper file.
     fn open(&self, name: &str, access: Access) -> Option<Self::Mem>;
+
+    /// Is there a proper segment of this name, whether or not it can be opened now (no descriptors, no memory)?
+    fn exists(&self, name: &str) -> bool;
 
     /// Makes a segment of `words` zeroed words, lets `fill` write it, and only then gives it its name, replacing
     /// whatever had it.
@@ -132,7 +145,7 @@ impl Shm {
         Path::new(SHM).join(name)
     }
 
-    /// Opens without following links; only a plain file with one name that nobody else may touch will do.
+    /// Opens without following links.
     fn file(name: &str, access: Access) -> io::Result<File> {
         let flags = match access {
             Access::Read => OFlags::RDONLY,
@@ -140,13 +153,8 @@ impl Shm {
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(Shm::path(name), flags, Mode::empty())?);
-        let meta = file.metadata()?;
-        let proper = meta.is_file() && meta.mode() & 0o007 == 0 && meta.nlink() == 1;
-        if !proper || meta.uid() != rustix::process::geteuid().as_raw() {
+        if !proper(&rustix::fs::fstat(&file)?) {
             return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        if meta.len() == 0 || meta.len() > LEN_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(file)
     }
@@ -172,6 +180,15 @@ impl Shm {
     }
 }
 
+/// Only a plain file of ours with one name that nobody else may touch will do; an empty one is a placeholder.
+fn proper(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_mode & 0o007 == 0
+        && stat.st_nlink == 1
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+        && (1..=LEN_MAX).contains(&(stat.st_size as u64))
+}
+
 impl Segments for Shm {
     type Mem = Map;
 
@@ -182,6 +199,11 @@ impl Segments for Shm {
             Access::Read => Map::readable(file, len).ok(),
             Access::Write => Map::writable(file, len).ok(),
         }
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        let stat = rustix::fs::statat(rustix::fs::CWD, Shm::path(name), AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|s| proper(&s))
     }
 
     fn create(
