@@ -164,7 +164,9 @@ impl Judge {
                 return Err(format!("entry {} holds value {}, source is at {}", e.seq, e.value, self.index));
             }
             Kind::Sample => (self.index, self.samples) = (self.index + 1, self.samples + 1),
-            Kind::Loss(Reason::Full) => (self.index, self.full) = (self.index + e.count(), self.full + e.count()),
+            Kind::Loss(Reason::Full) => {
+                (self.index, self.full) = (self.index + e.count(), self.full + e.count())
+            }
             other => return Err(format!("unexpected {other:?}")),
         }
         Ok(())
@@ -179,22 +181,16 @@ impl Judge {
             return Err(format!("head {}: {:?}, the entries say {:?}", self.head, w.feed(), self.feed));
         }
         if drops.n < self.drops || drops.n > 0 && drops.index != self.index + drops.n {
-            return Err(format!("head {}: {drops:?} after {} at index {}", self.head, self.drops, self.index));
+            return Err(format!(
+                "head {}: {drops:?} after {} at index {}",
+                self.head, self.drops, self.index
+            ));
         }
         self.drops = drops.n;
         Ok(())
     }
 }
 
-<<<<<<< HEAD
-impl Memory for &Copy {
-    fn words(&self) -> &[AtomicU64] {
-        &self.0
-    }
-}
-
-=======
->>>>>>> sim
 // ---- what is stepped through ----------------------------------------------------------------------------------------
 
 /// One turn of a conv that uses all of the writer: batches, LOSS, changes of source, drops, release.

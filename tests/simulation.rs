@@ -85,10 +85,27 @@ enum Role {
 }
 
 const FAULTS: [&str; 22] = [
-    "conv killed", "conv killed", "conv killed", "log killed", "log killed", "log killed", "conv frozen",
-    "conv frozen", "log frozen", "log frozen", "spool deleted", "spool deleted", "spool deleted",
-    "conv's page deleted", "log's page deleted", "conv starved", "power cut", "spool deleted and conv killed",
-    "log frozen, conv killed, a name deleted", "conv killed and starved", "log starved",
+    "conv killed",
+    "conv killed",
+    "conv killed",
+    "log killed",
+    "log killed",
+    "log killed",
+    "conv frozen",
+    "conv frozen",
+    "log frozen",
+    "log frozen",
+    "spool deleted",
+    "spool deleted",
+    "spool deleted",
+    "conv's page deleted",
+    "log's page deleted",
+    "conv starved",
+    "power cut",
+    "spool deleted and conv killed",
+    "log frozen, conv killed, a name deleted",
+    "conv killed and starved",
+    "log starved",
     "spool damaged and conv killed",
 ];
 
@@ -393,7 +410,12 @@ impl Segments for Seen {
         self.0.named(name).is_some()
     }
 
-    fn create(&self, name: &str, words: usize, fill: &mut dyn FnMut(&[AtomicU64])) -> Result<Map, SegmentError> {
+    fn create(
+        &self,
+        name: &str,
+        words: usize,
+        fill: &mut dyn FnMut(&[AtomicU64]),
+    ) -> Result<Map, SegmentError> {
         self.0.point(self.1);
         if self.starved() {
             return Err(SegmentError::Create { name: name.into(), why: "no descriptors".into() });
@@ -434,7 +456,9 @@ impl Conv {
         let state = self.0.turn(world.now.get());
         let room = self.0.room();
         world.point(Role::Conv);
-        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else { return };
+        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else {
+            return;
+        };
         let n = world.below(100).min(room);
         let mut p = spool.position();
         let values: Vec<i32> = (p.index as i32..).take(n as usize).collect();
@@ -443,7 +467,11 @@ impl Conv {
         p.samples += n;
         let before = spool.head();
         spool.commit(p);
-        assert_eq!(before, world.accepted.borrow().len() as u64, "conv goes on with a spool that is not the last one");
+        assert_eq!(
+            before,
+            world.accepted.borrow().len() as u64,
+            "conv goes on with a spool that is not the last one"
+        );
         let reader = SpoolReader::new(spool.memory().clone()).unwrap();
         world.accept(&reader, before + n);
         assert!(reader.tail() <= world.disk.borrow().synced as u64, "tail beyond durable");
@@ -512,7 +540,8 @@ impl Log {
                 let base = disk.record.len() as u64 + 1;
                 let (index, source_seq) = position(&disk.record);
                 let source_id = if source_seq > 0 { SOURCE_ID } else { 0 };
-                disk.grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
+                disk.grant =
+                    Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
                 disk.grant
             };
             world.point(Role::Log);
@@ -598,7 +627,11 @@ fn life_of(world: &Rc<World>) {
         world.advance();
     }
     let (accepted, synced) = (world.accepted.borrow().len(), world.disk.borrow().synced);
-    assert!(accepted > before, "no progress: {:?}", world.conv.live.borrow().as_ref().map(|c| c.0.page().state()));
+    assert!(
+        accepted > before,
+        "no progress: {:?}",
+        world.conv.live.borrow().as_ref().map(|c| c.0.page().state())
+    );
     assert_eq!(synced, accepted, "durable stays behind head");
     assert_eq!(world.log.live.borrow().as_ref().unwrap().page.durable(), Some(accepted as u64));
     position(&world.disk.borrow().record);
@@ -607,7 +640,10 @@ fn life_of(world: &Rc<World>) {
 fn run(seed: u64) -> bool {
     let world = World::new(seed);
     let ended = catch_unwind(AssertUnwindSafe(|| life_of(&world)));
-    if std::env::var("T15_SEED").is_ok() { let last = world.disk.borrow().record.last().copied(); eprintln!("{}\n{last:?} lives {}", world.faults.borrow().join("\n"), world.lives.get()); }
+    if std::env::var("T15_SEED").is_ok() {
+        let last = world.disk.borrow().record.last().copied();
+        eprintln!("{}\n{last:?} lives {}", world.faults.borrow().join("\n"), world.lives.get());
+    }
     drop((world.conv.live.take(), world.log.live.take()));
     if ended.is_err() {
         eprintln!("seed {seed}:\n{}", world.faults.borrow().join("\n"));
@@ -647,9 +683,12 @@ fn foreign_record(seed: u64) -> bool {
     let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
     let taken = world.disk.borrow().record.len() - before;
     // Until log is back conv goes on: those entries are in the spool, and stay there.
-    let ok = state == Some(State::ForeignLog) && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
+    let ok =
+        state == Some(State::ForeignLog) && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
     if !ok {
-        eprintln!("seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken");
+        eprintln!(
+            "seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken"
+        );
     }
     drop((world.conv.live.take(), world.log.live.take()));
     ok
@@ -667,6 +706,9 @@ fn nothing_accepted_is_lost_whatever_happens() {
         assert!(run(seed));
         return;
     }
-    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000)).filter(|seed| !run(*seed)).take(if std::env::var("T15_ALL").is_ok() { 100000 } else { 5 }).collect();
+    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000))
+        .filter(|seed| !run(*seed))
+        .take(if std::env::var("T15_ALL").is_ok() { 100000 } else { 5 })
+        .collect();
     assert!(bad.is_empty(), "seeds {bad:?}: run one again with T15_SEED=n");
 }

@@ -192,6 +192,30 @@ impl Said {
     }
 }
 
+/// How long a start may take before users are told what it waits for, ns.
+const PATIENT_NS: u64 = 500_000_000;
+
+/// Says once what a daemon waits for, if it waits longer than every start does.
+#[derive(Default)]
+pub struct Waiting {
+    since: Option<u64>,
+    said: bool,
+}
+
+impl Waiting {
+    /// `waits`: does it wait now? True once in each long wait.
+    pub fn is_news(&mut self, waits: bool, now_ns: u64) -> bool {
+        if !waits {
+            *self = Waiting::default();
+            return false;
+        }
+        let long = now_ns - *self.since.get_or_insert(now_ns) >= PATIENT_NS;
+        let news = long && !self.said;
+        self.said |= long;
+        news
+    }
+}
+
 /// Something to be done every 100 ms by the clock, busy or idle (rule E4).
 #[derive(Default)]
 pub struct Every100ms(u64);

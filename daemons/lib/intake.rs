@@ -203,6 +203,12 @@ impl<S: Segments + Clone> Intake<S> {
         &self.conv
     }
 
+    /// Generation of the spool being read; 0: none. To be shown in log's page: conv accepts nothing in a spool before
+    /// log has it mapped, so that losing its name and conv together loses nothing.
+    pub fn mapped(&self) -> u64 {
+        self.spool.as_ref().map_or(0, SpoolReader::generation)
+    }
+
     /// The commit word to sleep on.
     pub fn head_word(&self) -> Option<&AtomicU64> {
         self.spool.as_ref().map(SpoolReader::head_word)

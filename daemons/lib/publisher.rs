@@ -180,7 +180,8 @@ impl<S: Segments + Clone> Publisher<S> {
         self.state
     }
 
-    fn look(&mut self) {
+    /// Looks after names and peers now: before the last entries of a life, as the next look may never come.
+    pub fn look(&mut self) {
         match self.page.look() {
             Ok(remade) => self.remade += remade as u64,
             Err(e) => self.events.push(Event::Failed(e.to_string())),
@@ -209,9 +210,7 @@ impl<S: Segments + Clone> Publisher<S> {
     }
 
     fn standing(&mut self) -> State {
-        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else {
-            return if self.room() > 0 { State::Running } else { State::Full };
-        };
+        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else { return State::WaitingForLog };
         // 0: log is just starting. A moment between log's two stores of durable shows no value.
         let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else {
             return self.state;
@@ -222,6 +221,11 @@ impl<S: Segments + Clone> Publisher<S> {
                 self.events.push(event);
             }
             return State::ForeignLog;
+        }
+        // An entry is accepted only in a spool that log has mapped: then the loss of its name together with conv loses
+        // nothing. A log that died still shows what it had mapped, and conv goes on.
+        if log.mapped() != spool.generation() {
+            return State::WaitingForLog;
         }
         if self.room() > 0 { State::Running } else { State::Full }
     }
@@ -236,7 +240,7 @@ impl<S: Segments + Clone> Publisher<S> {
             if now_ns >= self.retry_ns {
                 self.begin_epoch(log_id, grant, now_ns);
             }
-            return if self.spool.is_some() { State::Running } else { State::Starting };
+            return if self.spool.is_some() { self.standing() } else { State::Starting };
         }
         if self.proposal.is_none_or(|mine| mine.epoch <= granted) {
             let epoch = 1 + granted.max(self.epoch_seen);

@@ -6,12 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-<<<<<<< HEAD
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-=======
-use std::io;
->>>>>>> sim
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -37,7 +32,6 @@ impl Memory for Map {
     }
 }
 
-<<<<<<< HEAD
 /// A copy of a segment's first words, for those who only look: no map, so nobody can take it away under their feet.
 pub struct Copied(Vec<AtomicU64>);
 
@@ -55,11 +49,12 @@ impl Copied {
 impl Memory for Copied {
     fn words(&self) -> &[AtomicU64] {
         &self.0
-=======
+    }
+}
+
 impl<M: Memory> Memory for &M {
     fn words(&self) -> &[AtomicU64] {
         M::words(self)
->>>>>>> sim
     }
 }
 

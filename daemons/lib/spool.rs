@@ -17,6 +17,7 @@ pub const CAPACITY_MIN: u64 = 1 << 8;
 pub const CAPACITY_MAX: u64 = 1 << 26;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IPCPSPL1");
+const GENERATION: usize = 88 / 8;
 const HEAD: usize = 128 / 8;
 const TAIL: usize = 256 / 8;
 const RETIRED: usize = 384 / 8;
@@ -45,7 +46,8 @@ pub(crate) fn store_checked<const N: usize>(words: &[AtomicU64], at: usize, cont
 /// The content at word `at`, if its check word is right and the first word stayed the same meanwhile.
 pub(crate) fn load_checked<const N: usize>(words: &[AtomicU64], at: usize) -> Option<[u64; N]> {
     let first = words[at].load(Ordering::Acquire);
-    let content: [u64; N] = std::array::from_fn(|i| if i == 0 { first } else { words[at + i].load(Ordering::Relaxed) });
+    let content: [u64; N] =
+        std::array::from_fn(|i| if i == 0 { first } else { words[at + i].load(Ordering::Relaxed) });
     let check = words[at + N].load(Ordering::Relaxed);
     fence(Ordering::Acquire);
     (check == check_of(&content) && words[at].load(Ordering::Relaxed) == first).then_some(content)
@@ -99,6 +101,7 @@ impl Header {
         words[8].store(self.start_wall_ns, Ordering::Relaxed);
         words[9].store(self.start_mono_ns, Ordering::Relaxed);
         words[10].store(std::process::id() as u64, Ordering::Relaxed);
+        words[GENERATION].store(fastrand::u64(1..), Ordering::Relaxed);
         let frozen = self.frozen();
         words[7].store(Header::crc(&frozen), Ordering::Relaxed);
         for (to, word) in words.iter().zip(frozen).rev() {
@@ -272,6 +275,11 @@ impl<M: Memory> SpoolWriter<M> {
     /// What never changes.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The number of this file: a spool put back under its name has another one.
+    pub fn generation(&self) -> u64 {
+        self.memory.words()[GENERATION].load(Ordering::Relaxed)
     }
 
     /// Highest accepted seq.
@@ -512,6 +520,11 @@ impl<M: Memory> SpoolReader<M> {
     /// Highest durable seq that conv has seen.
     pub fn tail(&self) -> u64 {
         self.memory.words()[TAIL].load(Ordering::Acquire)
+    }
+
+    /// The number of this file.
+    pub fn generation(&self) -> u64 {
+        self.memory.words()[GENERATION].load(Ordering::Relaxed)
     }
 
     /// Has a new spool taken the place of this one?

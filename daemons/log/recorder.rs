@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said, Waiting};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -42,13 +42,17 @@ struct Recorder {
     generation: u64,
     /// A grant is on its way to the disk.
     granting: bool,
+    /// Generation of the spool that the page shows as mapped.
+    mapped: u64,
+    waiting: Waiting,
     remade: u64,
     woken: u64,
 }
 
 /// The whole work of ipc-log.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
-    let page = OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
+    let page =
+        OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
     page.set_address(&context.config.edge.log.to_string());
     context.notifier.ready();
     let shared = Arc::new(Shared::new(page));
@@ -70,6 +74,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         buffers,
         generation: 0,
         granting: false,
+        mapped: 0,
+        waiting: Waiting::default(),
         remade: 0,
         woken: 0,
     };
@@ -146,7 +152,9 @@ fn tell(recovered: &Recovered, place: &str) {
         );
     }
     if *rotten > 0 {
-        log::error!("{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`");
+        log::error!(
+            "{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`"
+        );
     }
 }
 
@@ -219,6 +227,7 @@ impl Recorder {
                 self.granting = false;
                 self.intake.rewind(next);
                 let page = self.shared.page();
+                self.mapped = 0; // as begin() does
                 page.begin(next - 1, page::new_session(), std::process::id().into(), sys::wall_ns());
             }
         }
@@ -239,7 +248,17 @@ impl Recorder {
         let urgent = received.saturating_sub(durable) >= self.intake.capacity() / 4;
         let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, urgent }); // fails only after the thread ended
         self.shared.page().set_received(received);
+        self.show_mapped();
         true
+    }
+
+    /// conv accepts entries only in the spool that we have mapped.
+    fn show_mapped(&mut self) {
+        let mapped = self.intake.mapped();
+        if mapped != self.mapped {
+            self.mapped = mapped;
+            self.shared.page().set_mapped(mapped);
+        }
     }
 
     /// conv asks for a new epoch, and the old one is taken to its end.
@@ -250,7 +269,7 @@ impl Recorder {
         if let Some(asked) = self.intake.proposal() {
             self.granting = true;
             let grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base: self.intake.next() };
-            let _ = self.jobs.send(Job::Grant(grant));
+            let _ = self.jobs.send(Job::Grant { grant, generation: self.generation });
         }
     }
 
@@ -271,7 +290,10 @@ impl Recorder {
             }
             return ring::awake(self.shared.page().waiting());
         } else {
-            Duration::from_millis(5) // no spool yet: a proposal may come any moment
+            // No spool: conv may put one there any moment, and accepts nothing before we have mapped it.
+            self.intake.look();
+            self.show_mapped();
+            Duration::from_millis(5)
         };
         if let Ok(done) = self.done.recv_timeout(limit) {
             self.note(done);
@@ -279,8 +301,15 @@ impl Recorder {
     }
 
     /// Every 100 ms: names, state, counters, and what users should know.
-    fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) -> Result<(), Failure> {
+    fn look(
+        &mut self,
+        context: &mut Context,
+        now: u64,
+        draining: bool,
+        said: &mut Said,
+    ) -> Result<(), Failure> {
         self.intake.look();
+        self.show_mapped();
         let state = self.state(now, draining);
         let mut page = self.shared.page();
         self.remade += page.look().map_err(Failure::system)? as u64;
@@ -307,7 +336,7 @@ impl Recorder {
             buffered,
         ]);
         drop(page);
-        self.tell(state, said);
+        self.tell(state, now, said);
         if context.notifier.status_due(now) {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
@@ -325,9 +354,11 @@ impl Recorder {
         if draining { State::Draining } else { self.intake.state() }
     }
 
-    fn tell(&self, state: State, said: &mut Said) {
+    fn tell(&mut self, state: State, now: u64, said: &mut Said) {
+        if self.waiting.is_news(state == State::WaitingForConv, now) {
+            log::info!("waiting for ipc-conv");
+        }
         match state {
-            State::WaitingForConv if said.is_new("conv") => log::info!("waiting for ipc-conv"),
             State::ForeignLog => {
                 if let Some(f) = self.intake.foreign().filter(|_| said.is_new("foreign")) {
                     log::error!(
@@ -338,7 +369,9 @@ impl Recorder {
                 }
             }
             State::NoSpool if said.is_new("no spool") => {
-                log::error!("the spool's words make no sense: nothing is taken until ipc-conv has put it right");
+                log::error!(
+                    "the spool's words make no sense: nothing is taken until ipc-conv has put it right"
+                );
             }
             State::Running => said.clear(),
             _ => {}

@@ -32,7 +32,12 @@ pub enum Job {
         urgent: bool,
     },
     /// Make everything and this grant durable.
-    Grant(Grant),
+    Grant {
+        /// The grant.
+        grant: Grant,
+        /// As above.
+        generation: u64,
+    },
     /// Make everything durable and end.
     Stop,
 }
@@ -167,7 +172,7 @@ impl Writer {
                     self.commit();
                 }
             }
-            Some(Job::Grant(grant)) => self.grant(grant),
+            Some(Job::Grant { grant, generation }) => self.grant(grant, generation),
             Some(Job::Stop) => return false,
             None => self.commit(),
         }
@@ -259,9 +264,10 @@ impl Writer {
         sys::wake(page.durable_word());
     }
 
-    fn grant(&mut self, grant: Grant) {
+    fn grant(&mut self, grant: Grant, generation: u64) {
         self.commit();
-        loop {
+        // After a rewind the record ends elsewhere: the proposal is answered anew when all is taken again.
+        while generation == self.generation {
             match self.on_disk(|record| record.grant(grant)) {
                 Ok(()) => {
                     self.show_grant(grant);
@@ -313,7 +319,9 @@ impl Writer {
         self.shared.set_trouble(Some(state));
         self.shared.count(if state == State::DiskFull { 3 } else { 4 }, 1);
         if self.said.is_new(state.name()) {
-            log::error!("{e}. Nothing is lost: entries stay in the spool, and it is tried again every 100 ms");
+            log::error!(
+                "{e}. Nothing is lost: entries stay in the spool, and it is tried again every 100 ms"
+            );
         }
     }
 
