@@ -527,6 +527,7 @@ impl Log {
             }
         }
         self.page.set_received(world.disk.borrow().record.len() as u64);
+        self.page.set_mapped(self.intake.mapped());
         if now >= self.next_commit {
             self.next_commit = now + world.below(100) * MS;
             self.commit(world);
