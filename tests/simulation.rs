@@ -84,29 +84,12 @@ enum Role {
     Log,
 }
 
-const FAULTS: [&str; 22] = [
-    "conv killed",
-    "conv killed",
-    "conv killed",
-    "log killed",
-    "log killed",
-    "log killed",
-    "conv frozen",
-    "conv frozen",
-    "log frozen",
-    "log frozen",
-    "spool deleted",
-    "spool deleted",
-    "spool deleted",
-    "conv's page deleted",
-    "log's page deleted",
-    "conv starved",
-    "power cut",
-    "spool deleted and conv killed",
-    "log frozen, conv killed, a name deleted",
-    "conv killed and starved",
-    "log starved",
-    "spool damaged and conv killed",
+const FAULTS: [&str; 23] = [
+    "conv killed", "conv killed", "conv killed", "log killed", "log killed", "log killed", "conv frozen",
+    "conv frozen", "log frozen", "log frozen", "spool deleted", "spool deleted", "spool deleted",
+    "conv's page deleted", "log's page deleted", "conv starved", "power cut", "spool deleted and conv killed",
+    "log frozen, conv killed, a name deleted", "conv killed and starved", "log starved",
+    "spool damaged and conv killed", "log frozen, spool deleted",
 ];
 
 /// The panic that stands for SIGKILL.
@@ -223,7 +206,8 @@ impl World {
             0..2 => resume_unwind(Box::new(Killed)),
             2..8 => {
                 self.depth.set(self.depth.get() + 1);
-                for _ in 0..1 + self.below(8) {
+                let long = if self.below(4) == 0 { 40 } else { 8 };
+                for _ in 0..1 + self.below(long) {
                     self.advance();
                 }
                 self.depth.set(self.depth.get() - 1);
@@ -290,6 +274,11 @@ impl World {
             21 => {
                 self.damage_position();
                 self.kill(&self.conv);
+                self.conv.starts_at.set(self.now.get());
+            }
+            22 => {
+                self.log.frozen_until.set(until + 300 * MS);
+                self.unlink(SPOOL);
             }
             _ => return,
         }
@@ -410,12 +399,7 @@ impl Segments for Seen {
         self.0.named(name).is_some()
     }
 
-    fn create(
-        &self,
-        name: &str,
-        words: usize,
-        fill: &mut dyn FnMut(&[AtomicU64]),
-    ) -> Result<Map, SegmentError> {
+    fn create(&self, name: &str, words: usize, fill: &mut dyn FnMut(&[AtomicU64])) -> Result<Map, SegmentError> {
         self.0.point(self.1);
         if self.starved() {
             return Err(SegmentError::Create { name: name.into(), why: "no descriptors".into() });
@@ -456,9 +440,7 @@ impl Conv {
         let state = self.0.turn(world.now.get());
         let room = self.0.room();
         world.point(Role::Conv);
-        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else {
-            return;
-        };
+        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else { return };
         let n = world.below(100).min(room);
         let mut p = spool.position();
         let values: Vec<i32> = (p.index as i32..).take(n as usize).collect();
@@ -467,14 +449,11 @@ impl Conv {
         p.samples += n;
         let before = spool.head();
         spool.commit(p);
-        assert_eq!(
-            before,
-            world.accepted.borrow().len() as u64,
-            "conv goes on with a spool that is not the last one"
-        );
+        assert_eq!(before, world.accepted.borrow().len() as u64, "conv goes on with a spool that is not the last one");
         let reader = SpoolReader::new(spool.memory().clone()).unwrap();
         world.accept(&reader, before + n);
-        assert!(reader.tail() <= world.disk.borrow().synced as u64, "tail beyond durable");
+        let durable = world.disk.borrow().synced as u64;
+        assert!(!world.chaos.get() || reader.tail() <= durable, "tail beyond durable");
     }
 }
 
@@ -527,7 +506,6 @@ impl Log {
             }
         }
         self.page.set_received(world.disk.borrow().record.len() as u64);
-        self.page.set_mapped(self.intake.mapped());
         if now >= self.next_commit {
             self.next_commit = now + world.below(100) * MS;
             self.commit(world);
@@ -541,8 +519,7 @@ impl Log {
                 let base = disk.record.len() as u64 + 1;
                 let (index, source_seq) = position(&disk.record);
                 let source_id = if source_seq > 0 { SOURCE_ID } else { 0 };
-                disk.grant =
-                    Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
+                disk.grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
                 disk.grant
             };
             world.point(Role::Log);
@@ -628,11 +605,7 @@ fn life_of(world: &Rc<World>) {
         world.advance();
     }
     let (accepted, synced) = (world.accepted.borrow().len(), world.disk.borrow().synced);
-    assert!(
-        accepted > before,
-        "no progress: {:?}",
-        world.conv.live.borrow().as_ref().map(|c| c.0.page().state())
-    );
+    assert!(accepted > before, "no progress: {:?}", world.conv.live.borrow().as_ref().map(|c| c.0.page().state()));
     assert_eq!(synced, accepted, "durable stays behind head");
     assert_eq!(world.log.live.borrow().as_ref().unwrap().page.durable(), Some(accepted as u64));
     position(&world.disk.borrow().record);
@@ -641,10 +614,6 @@ fn life_of(world: &Rc<World>) {
 fn run(seed: u64) -> bool {
     let world = World::new(seed);
     let ended = catch_unwind(AssertUnwindSafe(|| life_of(&world)));
-    if std::env::var("T15_SEED").is_ok() {
-        let last = world.disk.borrow().record.last().copied();
-        eprintln!("{}\n{last:?} lives {}", world.faults.borrow().join("\n"), world.lives.get());
-    }
     drop((world.conv.live.take(), world.log.live.take()));
     if ended.is_err() {
         eprintln!("seed {seed}:\n{}", world.faults.borrow().join("\n"));
@@ -656,15 +625,16 @@ fn run(seed: u64) -> bool {
 fn foreign_record(seed: u64) -> bool {
     let world = World::new(seed);
     world.chaos.set(false);
-    let some_time = || (0..20 + world.below(30)).for_each(|_| world.advance());
+    let some_time = || (0..16 + world.below(30)).for_each(|_| world.advance());
     some_time();
     world.kill(&world.log);
     world.log.starts_at.set(u64::MAX);
     some_time();
-    let wiped = world.below(2) == 0;
+    let spool = world.named(SPOOL).unwrap();
+    let tail = SpoolReader::new(Map(spool.clone())).unwrap().tail();
+    let wiped = tail == 0 || world.below(2) == 0;
     {
         let mut disk = world.disk.borrow_mut();
-        let tail = SpoolReader::new(Map(world.named(SPOOL).unwrap())).unwrap().tail();
         let kept = if wiped { 0 } else { world.below(tail) as usize };
         disk.record.truncate(kept);
         disk.synced = kept;
@@ -675,8 +645,13 @@ fn foreign_record(seed: u64) -> bool {
     if world.below(2) == 0 {
         world.unlink(LOG_PAGE);
     }
-    if world.below(2) == 0 {
-        world.kill(&world.conv);
+    match world.below(3) {
+        0 => world.kill(&world.conv),
+        1 => {
+            world.damage_position();
+            world.kill(&world.conv);
+        }
+        _ => {}
     }
     let (before, accepted) = (world.disk.borrow().record.len(), world.accepted.borrow().len());
     world.log.starts_at.set(0);
@@ -684,12 +659,12 @@ fn foreign_record(seed: u64) -> bool {
     let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
     let taken = world.disk.borrow().record.len() - before;
     // Until log is back conv goes on: those entries are in the spool, and stay there.
-    let ok =
-        state == Some(State::ForeignLog) && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
+    // A conv that cannot go on with the spool waits for a grant that log does not give.
+    let waits = matches!(state, Some(State::ForeignLog | State::WaitingForLog));
+    let kept = Rc::ptr_eq(&world.named(SPOOL).unwrap(), &spool);
+    let ok = waits && kept && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
     if !ok {
-        eprintln!(
-            "seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken"
-        );
+        eprintln!("seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken");
     }
     drop((world.conv.live.take(), world.log.live.take()));
     ok
@@ -707,9 +682,6 @@ fn nothing_accepted_is_lost_whatever_happens() {
         assert!(run(seed));
         return;
     }
-    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000))
-        .filter(|seed| !run(*seed))
-        .take(if std::env::var("T15_ALL").is_ok() { 100000 } else { 5 })
-        .collect();
+    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000)).filter(|seed| !run(*seed)).take(5).collect();
     assert!(bad.is_empty(), "seeds {bad:?}: run one again with T15_SEED=n");
 }

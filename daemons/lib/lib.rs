@@ -28,6 +28,8 @@ pub mod exact;
 #[cfg(not(loom))]
 pub mod fields;
 #[cfg(not(loom))]
+pub mod edge;
+#[cfg(not(loom))]
 pub mod fold;
 #[cfg(not(loom))]
 pub mod grid;
