@@ -257,6 +257,23 @@ fn a_new_session_and_silence_start_again_at_received() {
 }
 
 #[test]
+fn a_full_carrier_is_tried_again_and_only_stat_jumps() {
+    let mut w = plain();
+    let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
+    w.carrier.queue = vec![vec![]; 5].into();
+    let mut turn = |sender: &mut Sender, tail| {
+        sender.turn(&mut w.carrier, &peer(1, 4, State::Running), ring, (tail, 20), 0).unwrap()
+    };
+    assert_eq!((turn(&mut w.sender, 0), w.sender.sent()), (8, 12), "E5: one message fits");
+    let (mut log, mut stat) = (Sender::new(ADDRESS, false), Sender::new(ADDRESS, true));
+    w.carrier.queue.clear();
+    let mut turn = |sender: &mut Sender| {
+        sender.turn(&mut w.carrier, &peer(1, 4, State::Running), ring, (10, 20), 0).unwrap()
+    };
+    assert_eq!((turn(&mut log), turn(&mut stat)), (0, 10), "E8: stat reads 5..=10 in the record");
+}
+
+#[test]
 fn a_damaged_slot_becomes_corrupt_and_a_forged_entry_does_not() {
     let mut w = plain();
     w.words[2 + WORDS + 1].store(99, std::sync::atomic::Ordering::Relaxed); // slot of entry 1

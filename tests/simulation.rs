@@ -621,6 +621,32 @@ fn run(seed: u64) -> bool {
     ended.is_ok()
 }
 
+/// The case that once lost 4,278 entries: log frozen over the old spool while its name goes away and a new conv starts.
+#[test]
+fn a_log_that_thaws_reads_the_old_spool_first() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let some_time = || (0..30).for_each(|_| world.advance());
+    some_time();
+    world.log.frozen_until.set(u64::MAX);
+    let durable = world.disk.borrow().synced;
+    some_time();
+    let accepted = world.accepted.borrow().len();
+    assert!(accepted > durable, "there is something to lose");
+    world.kill(&world.conv);
+    world.unlink(SPOOL);
+    world.mourn();
+    assert_eq!(world.accepted.borrow().len(), accepted, "log's map holds it");
+    some_time();
+    let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
+    assert_eq!(state, Some(State::WaitingForLog), "nothing is accepted without a grant");
+    world.log.frozen_until.set(0);
+    some_time();
+    assert!(world.disk.borrow().synced > accepted, "all of the old epoch is in the record, and the new one flows");
+    position(&world.disk.borrow().record);
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
 /// Somebody wipes or restores the record under a living spool: loud, and nothing goes wrong silently.
 fn foreign_record(seed: u64) -> bool {
     let world = World::new(seed);
