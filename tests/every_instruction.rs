@@ -317,6 +317,7 @@ fn creating_and_remaking_can_be_killed_anywhere() {
             let inode = std::fs::metadata(format!("{SHM}/{}", names.0.spool)).map_or(0, |m| m.ino());
             if inode != 0 && current.as_ref().is_none_or(|(i, _)| *i != inode) {
                 let memory = shm.open(&names.0.spool, Access::Read).expect("a spool that cannot be opened");
+                log.set_mapped(SpoolReader::new(&memory).expect("half a spool").generation());
                 current = Some((inode, memory));
             }
             if let Some((_, memory)) = &current {

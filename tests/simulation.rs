@@ -85,11 +85,29 @@ enum Role {
 }
 
 const FAULTS: [&str; 23] = [
-    "conv killed", "conv killed", "conv killed", "log killed", "log killed", "log killed", "conv frozen",
-    "conv frozen", "log frozen", "log frozen", "spool deleted", "spool deleted", "spool deleted",
-    "conv's page deleted", "log's page deleted", "conv starved", "power cut", "spool deleted and conv killed",
-    "log frozen, conv killed, a name deleted", "conv killed and starved", "log starved",
-    "spool damaged and conv killed", "log frozen, spool deleted",
+    "conv killed",
+    "conv killed",
+    "conv killed",
+    "log killed",
+    "log killed",
+    "log killed",
+    "conv frozen",
+    "conv frozen",
+    "log frozen",
+    "log frozen",
+    "spool deleted",
+    "spool deleted",
+    "spool deleted",
+    "conv's page deleted",
+    "log's page deleted",
+    "conv starved",
+    "power cut",
+    "spool deleted and conv killed",
+    "log frozen, conv killed, a name deleted",
+    "conv killed and starved",
+    "log starved",
+    "spool damaged and conv killed",
+    "log frozen, spool deleted",
 ];
 
 /// The panic that stands for SIGKILL.
@@ -399,7 +417,12 @@ impl Segments for Seen {
         self.0.named(name).is_some()
     }
 
-    fn create(&self, name: &str, words: usize, fill: &mut dyn FnMut(&[AtomicU64])) -> Result<Map, SegmentError> {
+    fn create(
+        &self,
+        name: &str,
+        words: usize,
+        fill: &mut dyn FnMut(&[AtomicU64]),
+    ) -> Result<Map, SegmentError> {
         self.0.point(self.1);
         if self.starved() {
             return Err(SegmentError::Create { name: name.into(), why: "no descriptors".into() });
@@ -440,7 +463,9 @@ impl Conv {
         let state = self.0.turn(world.now.get());
         let room = self.0.room();
         world.point(Role::Conv);
-        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else { return };
+        let Some(spool) = self.0.spool().filter(|_| state == State::Running && world.open.get()) else {
+            return;
+        };
         let n = world.below(100).min(room);
         let mut p = spool.position();
         let values: Vec<i32> = (p.index as i32..).take(n as usize).collect();
@@ -449,7 +474,11 @@ impl Conv {
         p.samples += n;
         let before = spool.head();
         spool.commit(p);
-        assert_eq!(before, world.accepted.borrow().len() as u64, "conv goes on with a spool that is not the last one");
+        assert_eq!(
+            before,
+            world.accepted.borrow().len() as u64,
+            "conv goes on with a spool that is not the last one"
+        );
         let reader = SpoolReader::new(spool.memory().clone()).unwrap();
         world.accept(&reader, before + n);
         let durable = world.disk.borrow().synced as u64;
@@ -506,6 +535,7 @@ impl Log {
             }
         }
         self.page.set_received(world.disk.borrow().record.len() as u64);
+        self.page.set_mapped(self.intake.mapped());
         if now >= self.next_commit {
             self.next_commit = now + world.below(100) * MS;
             self.commit(world);
@@ -519,7 +549,8 @@ impl Log {
                 let base = disk.record.len() as u64 + 1;
                 let (index, source_seq) = position(&disk.record);
                 let source_id = if source_seq > 0 { SOURCE_ID } else { 0 };
-                disk.grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
+                disk.grant =
+                    Grant { nonce: asked.nonce, epoch: asked.epoch, base, source_id, index, source_seq };
                 disk.grant
             };
             world.point(Role::Log);
@@ -605,7 +636,11 @@ fn life_of(world: &Rc<World>) {
         world.advance();
     }
     let (accepted, synced) = (world.accepted.borrow().len(), world.disk.borrow().synced);
-    assert!(accepted > before, "no progress: {:?}", world.conv.live.borrow().as_ref().map(|c| c.0.page().state()));
+    assert!(
+        accepted > before,
+        "no progress: {:?}",
+        world.conv.live.borrow().as_ref().map(|c| c.0.page().state())
+    );
     assert_eq!(synced, accepted, "durable stays behind head");
     assert_eq!(world.log.live.borrow().as_ref().unwrap().page.durable(), Some(accepted as u64));
     position(&world.disk.borrow().record);
@@ -642,7 +677,10 @@ fn a_log_that_thaws_reads_the_old_spool_first() {
     assert_eq!(state, Some(State::WaitingForLog), "nothing is accepted without a grant");
     world.log.frozen_until.set(0);
     some_time();
-    assert!(world.disk.borrow().synced > accepted, "all of the old epoch is in the record, and the new one flows");
+    assert!(
+        world.disk.borrow().synced > accepted,
+        "all of the old epoch is in the record, and the new one flows"
+    );
     position(&world.disk.borrow().record);
     drop((world.conv.live.take(), world.log.live.take()));
 }
@@ -690,7 +728,9 @@ fn foreign_record(seed: u64) -> bool {
     let kept = Rc::ptr_eq(&world.named(SPOOL).unwrap(), &spool);
     let ok = waits && kept && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
     if !ok {
-        eprintln!("seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken");
+        eprintln!(
+            "seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken"
+        );
     }
     drop((world.conv.live.take(), world.log.live.take()));
     ok
@@ -708,6 +748,7 @@ fn nothing_accepted_is_lost_whatever_happens() {
         assert!(run(seed));
         return;
     }
-    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000)).filter(|seed| !run(*seed)).take(5).collect();
+    let bad: Vec<u64> =
+        (0..number("T15_SEEDS").unwrap_or(20_000)).filter(|seed| !run(*seed)).take(5).collect();
     assert!(bad.is_empty(), "seeds {bad:?}: run one again with T15_SEED=n");
 }
