@@ -210,7 +210,7 @@ fn publish<M: Memory>(w: &mut SpoolWriter<M>, life: u64) {
         w.push_losses(drops.n, Reason::Full, 0);
         (p.index, p.full) = (drops.index, p.full + drops.n);
     }
-    if (w.head() + life) % 7 == 0 {
+    if (w.head() + life).is_multiple_of(7) {
         w.push_feed(Feed { source_id: w.head(), origin_ns: life, period_ps: p.index }, p.index);
     }
     let values: Vec<i32> = (p.index as i32..).take(1 + w.head() as usize % 5).collect();

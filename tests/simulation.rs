@@ -625,8 +625,10 @@ fn life_of(world: &Rc<World>) {
     // Faults stop. Everybody comes back, and within two seconds the pipeline must flow again.
     world.chaos.set(false);
     world.said("calm");
-    (world.conv.starved_until.set(0), world.log.starved_until.set(0));
-    (world.conv.frozen_until.set(0), world.log.frozen_until.set(0));
+    world.conv.starved_until.set(0);
+    world.log.starved_until.set(0);
+    world.conv.frozen_until.set(0);
+    world.log.frozen_until.set(0);
     let (before, calm) = (world.accepted.borrow().len(), world.now.get());
     while world.now.get() < calm + 2_000 * MS {
         world.advance();
