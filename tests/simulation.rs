@@ -711,7 +711,8 @@ fn foreign_record(seed: u64) -> bool {
     if world.below(2) == 0 {
         world.unlink(LOG_PAGE);
     }
-    match world.below(3) {
+    let fate = world.below(3);
+    match fate {
         0 => world.kill(&world.conv),
         1 => {
             world.damage_position();
@@ -726,7 +727,7 @@ fn foreign_record(seed: u64) -> bool {
     let taken = world.disk.borrow().record.len() - before;
     // Until log is back conv goes on: those entries are in the spool, and stay there.
     // A conv that cannot go on with the spool waits for a grant that log does not give.
-    let waits = matches!(state, Some(State::ForeignLog | State::WaitingForLog));
+    let waits = state == Some(State::ForeignLog) || fate == 1 && state == Some(State::WaitingForLog);
     let kept = Rc::ptr_eq(&world.named(SPOOL).unwrap(), &spool);
     let ok = waits && kept && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
     if !ok {
