@@ -84,7 +84,7 @@ enum Role {
     Log,
 }
 
-const FAULTS: [&str; 22] = [
+const FAULTS: [&str; 23] = [
     "conv killed",
     "conv killed",
     "conv killed",
@@ -107,6 +107,7 @@ const FAULTS: [&str; 22] = [
     "conv killed and starved",
     "log starved",
     "spool damaged and conv killed",
+    "log frozen, spool deleted",
 ];
 
 /// The panic that stands for SIGKILL.
@@ -223,7 +224,8 @@ impl World {
             0..2 => resume_unwind(Box::new(Killed)),
             2..8 => {
                 self.depth.set(self.depth.get() + 1);
-                for _ in 0..1 + self.below(8) {
+                let long = if self.below(4) == 0 { 40 } else { 8 };
+                for _ in 0..1 + self.below(long) {
                     self.advance();
                 }
                 self.depth.set(self.depth.get() - 1);
@@ -290,6 +292,11 @@ impl World {
             21 => {
                 self.damage_position();
                 self.kill(&self.conv);
+                self.conv.starts_at.set(self.now.get());
+            }
+            22 => {
+                self.log.frozen_until.set(until + 300 * MS);
+                self.unlink(SPOOL);
             }
             _ => return,
         }
@@ -474,7 +481,8 @@ impl Conv {
         );
         let reader = SpoolReader::new(spool.memory().clone()).unwrap();
         world.accept(&reader, before + n);
-        assert!(reader.tail() <= world.disk.borrow().synced as u64, "tail beyond durable");
+        let durable = world.disk.borrow().synced as u64;
+        assert!(!world.chaos.get() || reader.tail() <= durable, "tail beyond durable");
     }
 }
 
@@ -617,8 +625,10 @@ fn life_of(world: &Rc<World>) {
     // Faults stop. Everybody comes back, and within two seconds the pipeline must flow again.
     world.chaos.set(false);
     world.said("calm");
-    (world.conv.starved_until.set(0), world.log.starved_until.set(0));
-    (world.conv.frozen_until.set(0), world.log.frozen_until.set(0));
+    world.conv.starved_until.set(0);
+    world.log.starved_until.set(0);
+    world.conv.frozen_until.set(0);
+    world.log.frozen_until.set(0);
     let (before, calm) = (world.accepted.borrow().len(), world.now.get());
     while world.now.get() < calm + 2_000 * MS {
         world.advance();
@@ -641,10 +651,6 @@ fn life_of(world: &Rc<World>) {
 fn run(seed: u64) -> bool {
     let world = World::new(seed);
     let ended = catch_unwind(AssertUnwindSafe(|| life_of(&world)));
-    if std::env::var("T15_SEED").is_ok() {
-        let last = world.disk.borrow().record.last().copied();
-        eprintln!("{}\n{last:?} lives {}", world.faults.borrow().join("\n"), world.lives.get());
-    }
     drop((world.conv.live.take(), world.log.live.take()));
     if ended.is_err() {
         eprintln!("seed {seed}:\n{}", world.faults.borrow().join("\n"));
@@ -652,19 +658,49 @@ fn run(seed: u64) -> bool {
     ended.is_ok()
 }
 
+/// The case that once lost 4,278 entries: log frozen over the old spool while its name goes away and a new conv starts.
+#[test]
+fn a_log_that_thaws_reads_the_old_spool_first() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let some_time = || (0..30).for_each(|_| world.advance());
+    some_time();
+    world.log.frozen_until.set(u64::MAX);
+    let durable = world.disk.borrow().synced;
+    some_time();
+    let accepted = world.accepted.borrow().len();
+    assert!(accepted > durable, "there is something to lose");
+    world.kill(&world.conv);
+    world.unlink(SPOOL);
+    world.mourn();
+    assert_eq!(world.accepted.borrow().len(), accepted, "log's map holds it");
+    some_time();
+    let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
+    assert_eq!(state, Some(State::WaitingForLog), "nothing is accepted without a grant");
+    world.log.frozen_until.set(0);
+    some_time();
+    assert!(
+        world.disk.borrow().synced > accepted,
+        "all of the old epoch is in the record, and the new one flows"
+    );
+    position(&world.disk.borrow().record);
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
 /// Somebody wipes or restores the record under a living spool: loud, and nothing goes wrong silently.
 fn foreign_record(seed: u64) -> bool {
     let world = World::new(seed);
     world.chaos.set(false);
-    let some_time = || (0..20 + world.below(30)).for_each(|_| world.advance());
+    let some_time = || (0..16 + world.below(30)).for_each(|_| world.advance());
     some_time();
     world.kill(&world.log);
     world.log.starts_at.set(u64::MAX);
     some_time();
-    let wiped = world.below(2) == 0;
+    let spool = world.named(SPOOL).unwrap();
+    let tail = SpoolReader::new(Map(spool.clone())).unwrap().tail();
+    let wiped = tail == 0 || world.below(2) == 0;
     {
         let mut disk = world.disk.borrow_mut();
-        let tail = SpoolReader::new(Map(world.named(SPOOL).unwrap())).unwrap().tail();
         let kept = if wiped { 0 } else { world.below(tail) as usize };
         disk.record.truncate(kept);
         disk.synced = kept;
@@ -675,8 +711,14 @@ fn foreign_record(seed: u64) -> bool {
     if world.below(2) == 0 {
         world.unlink(LOG_PAGE);
     }
-    if world.below(2) == 0 {
-        world.kill(&world.conv);
+    let fate = world.below(3);
+    match fate {
+        0 => world.kill(&world.conv),
+        1 => {
+            world.damage_position();
+            world.kill(&world.conv);
+        }
+        _ => {}
     }
     let (before, accepted) = (world.disk.borrow().record.len(), world.accepted.borrow().len());
     world.log.starts_at.set(0);
@@ -684,8 +726,10 @@ fn foreign_record(seed: u64) -> bool {
     let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
     let taken = world.disk.borrow().record.len() - before;
     // Until log is back conv goes on: those entries are in the spool, and stay there.
-    let ok =
-        state == Some(State::ForeignLog) && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
+    // A conv that cannot go on with the spool waits for a grant that log does not give.
+    let waits = state == Some(State::ForeignLog) || fate == 1 && state == Some(State::WaitingForLog);
+    let kept = Rc::ptr_eq(&world.named(SPOOL).unwrap(), &spool);
+    let ok = waits && kept && taken == 0 && world.accepted.borrow().len() <= accepted + 512;
     if !ok {
         eprintln!(
             "seed {seed}: wiped {wiped}, conv is {state:?}, {taken} entries of another record were taken"
@@ -707,9 +751,7 @@ fn nothing_accepted_is_lost_whatever_happens() {
         assert!(run(seed));
         return;
     }
-    let bad: Vec<u64> = (0..number("T15_SEEDS").unwrap_or(20_000))
-        .filter(|seed| !run(*seed))
-        .take(if std::env::var("T15_ALL").is_ok() { 100000 } else { 5 })
-        .collect();
+    let bad: Vec<u64> =
+        (0..number("T15_SEEDS").unwrap_or(20_000)).filter(|seed| !run(*seed)).take(5).collect();
     assert!(bad.is_empty(), "seeds {bad:?}: run one again with T15_SEED=n");
 }

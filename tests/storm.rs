@@ -10,7 +10,7 @@ mod harness;
 
 use checker::{Published, check_accepted, check_record, check_source, check_statistics};
 use fastrand::Rng;
-use harness::{Page, Paths, Pipeline, Role, Spool, Witness};
+use harness::{Paths, Pipeline, Role, Spool, Witness};
 use rustix::process::Signal;
 use std::fmt;
 use std::io::{BufWriter, Write};

@@ -243,7 +243,7 @@ impl<S: Segments + Clone> Publisher<S> {
             return if self.spool.is_some() { self.standing() } else { State::Starting };
         }
         if self.proposal.is_none_or(|mine| mine.epoch <= granted) {
-            let epoch = 1 + granted.max(self.epoch_seen);
+            let epoch = granted.max(self.epoch_seen).saturating_add(1);
             self.epoch_seen = epoch;
             self.nonce = self.nonce.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1); // another one each time
             let proposal = Proposal { epoch, nonce: self.nonce };

@@ -168,7 +168,11 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
     page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
     match grant {
         Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
-        _ => page.set_identity(record.log_id(), epoch),
+        _ => {
+            // The page may be one that another record's life left.
+            page.set_grant(page::Grant::default());
+            page.set_identity(record.log_id(), epoch);
+        }
     }
     sys::wake(page.durable_word());
     Intake::new(context.shm.clone(), context.segments(), record.log_id(), epoch, durable + 1)
