@@ -5,17 +5,17 @@ use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Binds this thread to one processor, if there is more than one.
+/// Binds this thread to one processor, if it exists.
 pub fn pin(cpu: usize) {
     let mut set = CpuSet::new();
-    set.set(cpu % std::thread::available_parallelism().map_or(1, |n| n.get()));
-    let _ = sched_setaffinity(None, &set);
+    set.set(cpu);
+    let _ = sched_setaffinity(None, &set); // fails where there is no such processor
 }
 
 /// Lets this thread run anywhere again.
 pub fn unpin() {
     let mut set = CpuSet::new();
-    (0..std::thread::available_parallelism().map_or(1, |n| n.get())).for_each(|cpu| set.set(cpu));
+    (0..CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu)); // the kernel keeps those that exist
     let _ = sched_setaffinity(None, &set);
 }
 
