@@ -28,6 +28,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     &[
         ("checkpoint", &["entry", "fields", "fold"]),
         ("disk", &[]),
+        ("edge", &["entry", "page", "ring"]),
         ("intake", &["entry", "page", "publisher", "ring", "segment", "spool"]),
         ("lock", &[]),
         ("mark", &["disk", "entry", "header"]),
@@ -309,7 +310,7 @@ fn is_known(words: &[String]) -> Result<(), String> {
     if !output.status.success() {
         return Err(format!("`{}` fails", words.join(" ")));
     }
-    let options = words.iter().filter(|w| w.starts_with("--"));
+    let options = words.iter().filter(|w| w.starts_with("--") && !w.ends_with('-'));
     let mut unknown = options.filter(|o| !text.split([' ', '\n', ',']).any(|known| known == *o));
     unknown.next().map_or(Ok(()), |o| Err(format!("`{}` has no option {o}", words.join(" "))))
 }
