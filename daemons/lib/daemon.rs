@@ -13,13 +13,14 @@ use crate::args::{self, CommonArgs, EXIT_CONFIG};
 use crate::config::Config;
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
+use crate::logging;
 use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::publisher::SegmentNames;
 use crate::record::Settings;
 use crate::segment::Shm;
-use crate::{logging, sys};
+use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
 pub const EXIT_DATA: u8 = 65;

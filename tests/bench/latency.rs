@@ -24,7 +24,9 @@ fn segment(tag: &str, what: &str) -> String {
 
 /// Both figures, interleaved, and their ratios.
 pub fn run() {
-    println!("latency: accepted to received at 1 kHz, beside a bare futex hand-over in the same run ({TURNS} each, 5 pairs)");
+    println!(
+        "latency: accepted to received at 1 kHz, beside a bare futex hand-over in the same run ({TURNS} each, 5 pairs)"
+    );
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         let mut bare = measure("futex-waiter");
@@ -49,7 +51,8 @@ fn measure(waiter: &str) -> Vec<u64> {
         })
         .expect("a spool");
     let mut spool = SpoolWriter::resume(map).expect("a new spool");
-    let times = shm.create(&segment(&tag, "times"), 512 + TURNS as usize + 8, &mut |_| ()).expect("a segment");
+    let times =
+        shm.create(&segment(&tag, "times"), 512 + TURNS as usize + 8, &mut |_| ()).expect("a segment");
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args([waiter, &tag])
         .stdout(Stdio::null())
@@ -114,7 +117,8 @@ pub fn waiter(args: &[String]) {
     let [tag] = args else { return };
     let shm = Shm::new(0o600);
     let times = shm.open(&segment(tag, "times"), Access::Write).expect("the times");
-    let spool = SpoolReader::new(shm.open(&segment(tag, "spool"), Access::Read).expect("the spool")).expect("a spool");
+    let spool = SpoolReader::new(shm.open(&segment(tag, "spool"), Access::Read).expect("the spool"))
+        .expect("a spool");
     let page = OwnPage::open(shm, &segment(tag, "page"), 1).expect("a page");
     let words = Memory::words(&times);
     let mut out = vec![0; 64 * LEN];
@@ -130,7 +134,12 @@ pub fn waiter(args: &[String]) {
             ring::awake(page.waiting());
             continue;
         }
-        let n = ring::copy_valid(spool.ring(), received + 1, 1, &mut out[..((head - received) as usize).min(64) * LEN]);
+        let n = ring::copy_valid(
+            spool.ring(),
+            received + 1,
+            1,
+            &mut out[..((head - received) as usize).min(64) * LEN],
+        );
         let at = sys::monotonic_ns();
         (received..received + n as u64)
             .for_each(|seq| words[512 + (seq - opening) as usize].store(at, Ordering::Release));

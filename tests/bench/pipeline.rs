@@ -92,7 +92,14 @@ fn dd() -> f64 {
     let file = Path::new(DIR).join("bench-dd");
     let begun = Instant::now();
     let ok = Command::new("dd")
-        .args(["if=/dev/zero", &format!("of={}", file.display()), "bs=1M", "count=2048", "conv=fdatasync", "status=none"])
+        .args([
+            "if=/dev/zero",
+            &format!("of={}", file.display()),
+            "bs=1M",
+            "count=2048",
+            "conv=fdatasync",
+            "status=none",
+        ])
         .status()
         .is_ok_and(|s| s.success());
     let seconds = begun.elapsed().as_secs_f64();
@@ -102,16 +109,20 @@ fn dd() -> f64 {
 
 /// Full speed: entries made durable in 10 s, four processes, unpinned.
 pub fn run() {
-    println!("pipeline: rate = \"max\", group commit 50 ms, four processes unpinned, record on the disk of {DIR}");
+    println!(
+        "pipeline: rate = \"max\", group commit 50 ms, four processes unpinned, record on the disk of {DIR}"
+    );
     for capacity in ["65536", "1048576"] {
         let before = dd();
-        let running = Running::start(&["conv.rate=max", &format!("spool.capacity={capacity}"), "log.segment=1GiB"]);
+        let running =
+            Running::start(&["conv.rate=max", &format!("spool.capacity={capacity}"), "log.segment=1GiB"]);
         std::thread::sleep(Duration::from_secs(1));
         let spent = |running: &Running| Role::ALL.map(|r| cpu(running.pid(r)));
         let (from, begun, cpu_from) = (running.durable(), Instant::now(), spent(&running));
         let memory_from = Role::ALL.map(|r| own_kib(running.pid(r)));
         std::thread::sleep(Duration::from_secs(10));
-        let (entries, seconds, cpu_to) = (running.durable() - from, begun.elapsed().as_secs_f64(), spent(&running));
+        let (entries, seconds, cpu_to) =
+            (running.durable() - from, begun.elapsed().as_secs_f64(), spent(&running));
         let memory = Role::ALL.map(|r| own_kib(running.pid(r)));
         let folded = running.page(Role::Stat).map_or(0, |p| p.received());
         let lag = running.durable().saturating_sub(folded);
@@ -125,9 +136,18 @@ pub fn run() {
         );
         let ns = |i: usize| (cpu_to[i] - cpu_from[i]) * 1e9 / entries as f64;
         let text = |i: usize| {
-            format!("{} {:.1} ns, {} KiB (+{})", Role::ALL[i], ns(i), memory[i], memory[i].saturating_sub(memory_from[i]))
+            format!(
+                "{} {:.1} ns, {} KiB (+{})",
+                Role::ALL[i],
+                ns(i),
+                memory[i],
+                memory[i].saturating_sub(memory_from[i])
+            )
         };
-        println!("    CPU per entry and memory of its own: {}", (0..4).map(text).collect::<Vec<_>>().join("; "));
+        println!(
+            "    CPU per entry and memory of its own: {}",
+            (0..4).map(text).collect::<Vec<_>>().join("; ")
+        );
     }
 }
 
@@ -142,6 +162,10 @@ pub fn idle() {
     let to = look();
     let total: f64 = (0..4).map(|i| to[i].0 - from[i].0).sum();
     let text = |i: usize| format!("{} {:.1}", Role::ALL[i], (to[i].1 - from[i].1) as f64 / 20.0);
-    println!("  CPU of all four {:.2} %; wake-ups a second: {}", total / 20.0 * 100.0, (0..4).map(text).collect::<Vec<_>>().join(", "));
+    println!(
+        "  CPU of all four {:.2} %; wake-ups a second: {}",
+        total / 20.0 * 100.0,
+        (0..4).map(text).collect::<Vec<_>>().join(", ")
+    );
     running.stop();
 }

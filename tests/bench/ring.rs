@@ -21,15 +21,26 @@ struct Names {
 }
 
 fn names(tag: &str) -> Names {
-    Names { spool: format!("ipc-pipeline@bench-{tag}.spool"), page: format!("ipc-pipeline@bench-{tag}.page.log") }
+    Names {
+        spool: format!("ipc-pipeline@bench-{tag}.spool"),
+        page: format!("ipc-pipeline@bench-{tag}.page.log"),
+    }
 }
 
 /// All figures of the ring.
 pub fn run() {
-    println!("ring: {CAPACITY} entries of 32 bytes, two processes pinned to processors 0 and 1, CRC made and checked");
+    println!(
+        "ring: {CAPACITY} entries of 32 bytes, two processes pinned to processors 0 and 1, CRC made and checked"
+    );
     println!("  {:<34} {:>10} {:>9}  {:>9}", "", "M entries/s", "range", "distance");
-    let cases =
-        [("batches of 1024, reader spins", 1024, false), ("batches of 1024, reader may sleep", 1024, true), ("batches of 32, reader spins", 32, false), ("batches of 32, reader may sleep", 32, true), ("single, reader spins", 1, false), ("single, reader may sleep", 1, true)];
+    let cases = [
+        ("batches of 1024, reader spins", 1024, false),
+        ("batches of 1024, reader may sleep", 1024, true),
+        ("batches of 32, reader spins", 32, false),
+        ("batches of 32, reader may sleep", 32, true),
+        ("single, reader spins", 1, false),
+        ("single, reader may sleep", 1, true),
+    ];
     for (text, batch, sleeps) in cases {
         let mut rates = Vec::new();
         let mut classes = Vec::new();
@@ -59,7 +70,8 @@ fn measure(batch: usize, sleeps: bool) -> f64 {
     let tag = format!("{}-{:x}", std::process::id(), fastrand::u32(..));
     let names = names(&tag);
     let shm = Shm::new(0o600);
-    let header = Header { capacity: CAPACITY, log_id: 1, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
+    let header =
+        Header { capacity: CAPACITY, log_id: 1, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
     let feed = Feed::default();
     let map = shm
         .create(&names.spool, header.words(), &mut |w| SpoolWriter::<sys::Map>::fill(w, &header, &feed, 0))
