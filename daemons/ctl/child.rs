@@ -46,9 +46,8 @@ impl Child {
     /// Starts it, with a notification socket of its own.
     pub fn start(plan: Plan, names: &Names) -> Result<Child, Failure> {
         let socket_path = names.run_dir().join(format!("notify.{}", plan.role));
-        let socket = listen(&socket_path).map_err(|e| {
-            Failure::system(format!("cannot make the socket {}: {e}", socket_path.display()))
-        })?;
+        let socket = listen(&socket_path)
+            .map_err(|e| Failure::system(format!("cannot make the socket {}: {e}", socket_path.display())))?;
         let now = Instant::now();
         let mut child =
             Child { plan, socket, socket_path, process: None, last_ping: now, not_before: now, ready: false };
@@ -71,9 +70,9 @@ impl Child {
             .env_remove("WATCHDOG_PID")
             .stdin(if self.plan.reads_stdin { Stdio::inherit() } else { Stdio::null() });
         sys::dies_with_parent(&mut command);
-        let process = command
-            .spawn()
-            .map_err(|e| Failure::system(format!("cannot start {}: {e}; is it installed?", program.display())))?;
+        let process = command.spawn().map_err(|e| {
+            Failure::system(format!("cannot start {}: {e}; is it installed?", program.display()))
+        })?;
         (self.process, self.ready, self.last_ping) = (Some(process), false, Instant::now());
         Ok(())
     }
@@ -98,7 +97,11 @@ impl Child {
             }
         }
         if self.process.is_some() && self.last_ping.elapsed() > WATCHDOG {
-            log::warn!("{} has not turned for {} s: replacing it", self.plan.role.program(), WATCHDOG.as_secs());
+            log::warn!(
+                "{} has not turned for {} s: replacing it",
+                self.plan.role.program(),
+                WATCHDOG.as_secs()
+            );
             self.signal(Signal::KILL);
             self.last_ping = Instant::now();
         }

@@ -70,7 +70,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         common: CommonArgs,
     },
     /// Show how a pipeline is doing, from its shared memory, asking nobody
-    #[command(after_help = "Examples:\n  ipc-pipeline status\n  ipc-pipeline status --name demo --json\n\nExit codes: 0 all four daemons are running, 3 not.")]
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline status\n  ipc-pipeline status --name demo --json\n\nExit codes: 0 all four daemons are running, 3 not."
+    )]
     Status {
         #[command(flatten)]
         common: CommonArgs,
@@ -79,7 +81,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         json: bool,
     },
     /// Prove a record: every CRC, the order, the epochs, the losses, and stat's last word
-    #[command(after_help = "Examples:\n  ipc-pipeline verify\n  ipc-pipeline verify /backup/log --json\n\nExit codes: 0 everything is true, 1 a promise is broken (what and where is said), 2 the record cannot be read.")]
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline verify\n  ipc-pipeline verify /backup/log --json\n\nExit codes: 0 everything is true, 1 a promise is broken (what and where is said), 2 the record cannot be read."
+    )]
     Verify {
         #[command(flatten)]
         common: CommonArgs,
@@ -90,7 +94,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         json: bool,
     },
     /// Write the samples of a record as text
-    #[command(after_help = "Examples:\n  ipc-pipeline export --format csv > samples.csv\n  ipc-pipeline export --name demo --output demo.csv\n\nExit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read.")]
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline export --format csv > samples.csv\n  ipc-pipeline export --name demo --output demo.csv\n\nExit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read."
+    )]
     Export {
         #[command(flatten)]
         common: CommonArgs,
@@ -104,7 +110,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         output: Option<PathBuf>,
     },
     /// Make, mend, remove or list the named objects of an instance
-    #[command(after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo")]
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
+    )]
     Objects {
         #[command(subcommand)]
         what: objects::Command,
@@ -180,12 +188,13 @@ fn verify_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Resul
 fn export_csv(common: &CommonArgs, dir: Option<PathBuf>, output: Option<PathBuf>) -> Result<u8, Failure> {
     let (dir, _) = record_dir(common, dir)?;
     let reader = RecordReader::open(&dir).map_err(|e| Failure::new(verify::EXIT_UNREADABLE, e))?;
-    let mut out: Box<dyn Write> = match &output {
-        Some(path) => Box::new(std::fs::File::create(path).map_err(|e| {
-            Failure::system(format!("cannot make the output file {}: {e}", path.display()))
-        })?),
-        None => Box::new(BufWriter::new(io::stdout().lock())),
-    };
+    let mut out: Box<dyn Write> =
+        match &output {
+            Some(path) => Box::new(std::fs::File::create(path).map_err(|e| {
+                Failure::system(format!("cannot make the output file {}: {e}", path.display()))
+            })?),
+            None => Box::new(BufWriter::new(io::stdout().lock())),
+        };
     match export::csv(reader, &mut out) {
         Ok(done) if done.damaged == 0 => Ok(verify::EXIT_TRUE),
         Ok(done) => {

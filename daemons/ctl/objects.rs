@@ -99,7 +99,8 @@ pub fn remove(
 fn durable(names: &Names) -> Option<(u64, u64)> {
     let reader = RecordReader::open(&names.record_dir()).ok()?;
     let marked = reader.mark().ok().flatten().map_or(0, |mark| mark.durable.seq);
-    let page = Copied::read(&names.page(Role::Log), page::WORDS).and_then(|c| Page::new(c, Role::Log.index()));
+    let page =
+        Copied::read(&names.page(Role::Log), page::WORDS).and_then(|c| Page::new(c, Role::Log.index()));
     let shown = page.filter(|p| p.log_id() == reader.log_id()).and_then(|p| p.durable()).unwrap_or(0);
     Some((reader.log_id(), marked.max(shown)))
 }

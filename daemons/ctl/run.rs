@@ -66,7 +66,9 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     let Supervisor { exit_code, children, stops, .. } = supervisor;
     drop(children);
     if stops > 1 {
-        log::warn!("ended at once: what was accepted and not yet durable is still in the spool; the next run resumes it");
+        log::warn!(
+            "ended at once: what was accepted and not yet durable is still in the spool; the next run resumes it"
+        );
         return Ok(EXIT_SYSTEM);
     }
     match crate::objects::remove(&config, &names, false) {
@@ -193,7 +195,11 @@ impl Supervisor {
         while self.told() < 2 {
             for other in 0..which {
                 if let Some(status) = self.children[other].look() {
-                    log::warn!("{} {}: starting it again", self.children[other].role().program(), how(status));
+                    log::warn!(
+                        "{} {}: starting it again",
+                        self.children[other].role().program(),
+                        how(status)
+                    );
                 }
                 self.children[other].keep_running()?;
             }

@@ -45,7 +45,8 @@ pub(crate) fn store_checked<const N: usize>(words: &[AtomicU64], at: usize, cont
 /// The content at word `at`, if its check word is right and the first word stayed the same meanwhile.
 pub(crate) fn load_checked<const N: usize>(words: &[AtomicU64], at: usize) -> Option<[u64; N]> {
     let first = words[at].load(Ordering::Acquire);
-    let content: [u64; N] = std::array::from_fn(|i| if i == 0 { first } else { words[at + i].load(Ordering::Relaxed) });
+    let content: [u64; N] =
+        std::array::from_fn(|i| if i == 0 { first } else { words[at + i].load(Ordering::Relaxed) });
     let check = words[at + N].load(Ordering::Relaxed);
     fence(Ordering::Acquire);
     (check == check_of(&content) && words[at].load(Ordering::Relaxed) == first).then_some(content)

@@ -48,7 +48,8 @@ struct Recorder {
 
 /// The whole work of ipc-log.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
-    let page = OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
+    let page =
+        OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
     page.set_address(&context.config.edge.log.to_string());
     context.notifier.ready();
     let shared = Arc::new(Shared::new(page));
@@ -146,7 +147,9 @@ fn tell(recovered: &Recovered, place: &str) {
         );
     }
     if *rotten > 0 {
-        log::error!("{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`");
+        log::error!(
+            "{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`"
+        );
     }
 }
 
@@ -185,11 +188,7 @@ impl Recorder {
                 self.answer_proposal();
             }
             if context.stopping() {
-                let drain = drain.get_or_insert_with(|| Drain {
-                    target: self.intake.head(),
-                    durable: self.shared.durable.load(Ordering::Acquire),
-                    since: now,
-                });
+                let drain = drain.get_or_insert_with(|| self.begin_drain(now));
                 if self.drained(drain, now) {
                     return Ok(());
                 }
@@ -279,7 +278,13 @@ impl Recorder {
     }
 
     /// Every 100 ms: names, state, counters, and what users should know.
-    fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) -> Result<(), Failure> {
+    fn look(
+        &mut self,
+        context: &mut Context,
+        now: u64,
+        draining: bool,
+        said: &mut Said,
+    ) -> Result<(), Failure> {
         self.intake.look();
         let state = self.state(now, draining);
         let mut page = self.shared.page();
@@ -338,14 +343,24 @@ impl Recorder {
                 }
             }
             State::NoSpool if said.is_new("no spool") => {
-                log::error!("the spool's words make no sense: nothing is taken until ipc-conv has put it right");
+                log::error!(
+                    "the spool's words make no sense: nothing is taken until ipc-conv has put it right"
+                );
             }
             State::Running => said.clear(),
             _ => {}
         }
     }
 
-    /// Told to stop: is all that was accepted by then durable, or is waiting for it in vain?
+    /// Told to stop: all that is accepted by now has to become durable.
+    fn begin_drain(&mut self, now: u64) -> Drain {
+        // The spool may have got its name since the last look: a short source fills it and ends in no time.
+        self.intake.look();
+        let (target, durable) = (self.intake.head(), self.shared.durable.load(Ordering::Acquire));
+        Drain { target, durable, since: now }
+    }
+
+    /// Is all that was accepted when we were told to stop durable, or is waiting for it in vain?
     fn drained(&mut self, drain: &mut Drain, now: u64) -> bool {
         let durable = self.shared.durable.load(Ordering::Acquire);
         if durable >= drain.target || self.intake.drained() && durable + 1 >= self.intake.next() {

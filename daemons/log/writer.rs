@@ -313,7 +313,9 @@ impl Writer {
         self.shared.set_trouble(Some(state));
         self.shared.count(if state == State::DiskFull { 3 } else { 4 }, 1);
         if self.said.is_new(state.name()) {
-            log::error!("{e}. Nothing is lost: entries stay in the spool, and it is tried again every 100 ms");
+            log::error!(
+                "{e}. Nothing is lost: entries stay in the spool, and it is tried again every 100 ms"
+            );
         }
     }
 

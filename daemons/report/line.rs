@@ -71,11 +71,15 @@ mod tests {
         fold.fold(&Entry::loss(4, 1, 0, Reason::Missed, 3)).unwrap();
         assert_eq!(
             lines(&fold, &style(4)),
-            ["t [C]: n=3 sum=2.0020 mean=0.667 stddev=1.156 min=-0.0005 max=2.0018 first=2.0018 last=0.0007 missed=3"]
+            [
+                "t [C]: n=3 sum=2.0020 mean=0.667 stddev=1.156 min=-0.0005 max=2.0018 first=2.0018 last=0.0007 missed=3"
+            ]
         );
         assert_eq!(
             lines(&fold, &style(0)),
-            ["t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.817 min=-5 max=20018 first=20018 last=7 missed=3"]
+            [
+                "t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.817 min=-5 max=20018 first=20018 last=7 missed=3"
+            ]
         );
     }
 }

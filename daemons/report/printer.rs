@@ -39,7 +39,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        if every_100_ms.is_due(now) {
+        let stopping = context.stopping();
+        // Also at the end: a short job is over before the register is looked for again.
+        if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
             printer.look(now, &mut said)?;
             if context.notifier.status_due(now) {
@@ -47,7 +49,6 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         }
         // The last snapshot is printed in any case.
-        let stopping = context.stopping();
         if stopping || now >= printer.next_line {
             printer.print(now)?;
         }
@@ -118,7 +119,8 @@ impl Printer {
         }
         self.printed_n = Some(snapshot.fold.n);
         self.next_line = now + self.pause_ns;
-        let text: String = line::lines(&snapshot.fold, &self.style).iter().map(|l| format!("{l}\n")).collect();
+        let text: String =
+            line::lines(&snapshot.fold, &self.style).iter().map(|l| format!("{l}\n")).collect();
         let written = std::io::stdout().lock().write_all(text.as_bytes());
         written.map_err(|e| Failure::system(format!("cannot print to standard output: {e}")))?;
         self.printed += 1;

@@ -66,7 +66,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        if every_100_ms.is_due(now) {
+        let stopping = context.stopping();
+        // Also at the end: what log shows may have got its name since the last look.
+        if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
             follower.look(now)?;
             if context.notifier.status_due(now) {
@@ -74,7 +76,6 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         }
         // The last word when told to stop: everything that is durable by then.
-        let stopping = context.stopping();
         let more = follower.turn(now);
         if stopping && !more {
             return follower.end();
@@ -240,7 +241,9 @@ impl Follower {
 
     /// From the spool, if the entries are still there.
     fn read_spool(&mut self, wanted: usize) -> bool {
-        let Some(spool) = self.spool.as_ref().filter(|s| s.header().log_id == self.log_id) else { return false };
+        let Some(spool) = self.spool.as_ref().filter(|s| s.header().log_id == self.log_id) else {
+            return false;
+        };
         self.buffer.resize(wanted * LEN, 0);
         let n = read_window(spool, self.fold.n + 1, spool.header().epoch, &mut self.buffer);
         self.buffer.truncate(n * LEN);

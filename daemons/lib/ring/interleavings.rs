@@ -82,7 +82,11 @@ fn mandatory_reader(shared: &Shared, mut looks: u32) {
             continue;
         }
         let mut out = vec![0; (head - next + 1) as usize * LEN];
-        assert_eq!(copy_valid(ring, next, EPOCH, &mut out), (head - next + 1) as usize, "accepted, not whole");
+        assert_eq!(
+            copy_valid(ring, next, EPOCH, &mut out),
+            (head - next + 1) as usize,
+            "accepted, not whole"
+        );
         for (seq, bytes) in (next..).zip(out.chunks_exact(LEN)) {
             assert_eq!(bytes, entry(seq).to_bytes());
         }
