@@ -164,7 +164,9 @@ impl Judge {
                 return Err(format!("entry {} holds value {}, source is at {}", e.seq, e.value, self.index));
             }
             Kind::Sample => (self.index, self.samples) = (self.index + 1, self.samples + 1),
-            Kind::Loss(Reason::Full) => (self.index, self.full) = (self.index + e.count(), self.full + e.count()),
+            Kind::Loss(Reason::Full) => {
+                (self.index, self.full) = (self.index + e.count(), self.full + e.count())
+            }
             other => return Err(format!("unexpected {other:?}")),
         }
         Ok(())
@@ -179,7 +181,10 @@ impl Judge {
             return Err(format!("head {}: {:?}, the entries say {:?}", self.head, w.feed(), self.feed));
         }
         if drops.n < self.drops || drops.n > 0 && drops.index != self.index + drops.n {
-            return Err(format!("head {}: {drops:?} after {} at index {}", self.head, self.drops, self.index));
+            return Err(format!(
+                "head {}: {drops:?} after {} at index {}",
+                self.head, self.drops, self.index
+            ));
         }
         self.drops = drops.n;
         Ok(())
