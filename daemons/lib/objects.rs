@@ -203,6 +203,10 @@ pub struct Quiet {
 /// Holds all locks, or says which daemon lives.
 pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
     make_directories(names)?;
+    // All at once: a young lock file is waited for, and so only the first one is.
+    for path in Role::ALL.map(|role| names.lock(role)).iter().chain([&names.objects_lock()]) {
+        Lock::make(path)?;
+    }
     let mut locks = vec![Lock::take(&names.objects_lock(), Duration::from_secs(5))?];
     for role in Role::ALL {
         locks.push(Lock::take(&names.lock(role), Duration::ZERO).map_err(|e| match e {
