@@ -2,12 +2,13 @@
 //! It never waits for the disk.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_SECOND, Every100ms, Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -79,7 +80,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     result
 }
 
-/// Opens and recovers the record. A disk that is full or read-only is waited for; `None`: told to stop meanwhile.
+/// Opens and recovers the record. A disk that is full, read-only or stalled is waited for; `None`: told to stop meanwhile.
 fn open_record(
     context: &mut Context,
     shared: &Shared,
@@ -88,14 +89,15 @@ fn open_record(
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match try_open(&dir, &settings) {
-            Ok((record, recovered, lock)) => {
+        let trouble = match open_aside(context, shared, &dir, &settings)? {
+            None => return Ok(None),
+            Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
                 tell(&recovered, &dir.display().to_string());
                 return Ok(Some((record, lock)));
             }
-            Err(OpenError::Fatal(failure)) => return Err(failure),
-            Err(OpenError::Disk(state, text)) => {
+            Some(Err(OpenError::Fatal(failure))) => return Err(failure),
+            Some(Err(OpenError::Disk(state, text))) => {
                 if said.is_new(state.name()) {
                     log::error!("{text}. Trying again every 100 ms");
                 }
@@ -103,8 +105,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        shared.page().set_state(trouble);
-        context.notifier.turn(sys::monotonic_ns());
+        show_opening(context, shared, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -112,15 +113,56 @@ fn open_record(
     }
 }
 
+/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to stop.
+fn open_aside(
+    context: &mut Context,
+    shared: &Shared,
+    dir: &Path,
+    settings: &Settings,
+) -> Result<Option<Opened>, Failure> {
+    let (to_us, opened) = channel();
+    let (dir, settings) = (dir.to_owned(), settings.clone());
+    let spawned = std::thread::Builder::new().name("open".into()).spawn(move || {
+        let _ = to_us.send(try_open(&dir, &settings)); // nobody waits any more when we were told to stop
+    });
+    spawned.map_err(|e| Failure::system(format!("cannot start the thread that opens the record: {e}")))?;
+    let begun = sys::monotonic_ns();
+    loop {
+        match opened.recv_timeout(Duration::from_nanos(LOOK_NS)) {
+            Ok(result) => return Ok(Some(result)),
+            Err(_) if context.stopping() => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(EXIT_BUG, "opening the record ended"));
+            }
+            Err(RecvTimeoutError::Timeout) if sys::monotonic_ns() - begun < STUCK_NS => {
+                show_opening(context, shared, shared.trouble().unwrap_or(State::DiskSlow))?;
+            }
+            Err(RecvTimeoutError::Timeout) => {} // no longer excused with the watchdog
+        }
+    }
+}
+
+/// While the record cannot be opened: alive, and why it takes so long.
+fn show_opening(context: &mut Context, shared: &Shared, state: State) -> Result<(), Failure> {
+    let now = sys::monotonic_ns();
+    context.notifier.turn(now);
+    context.check_lock()?;
+    let mut page = shared.page();
+    page.look().map_err(Failure::system)?;
+    page.set_state(state);
+    page.set_beat(now);
+    Ok(())
+}
+
+/// An open record with its lock, or why there is none.
+type Opened = Result<(Record<DirDisk>, Recovered, DirLock), OpenError>;
+
 enum OpenError {
     Fatal(Failure),
     Disk(State, String),
 }
 
-fn try_open(
-    dir: &std::path::Path,
-    settings: &Settings,
-) -> Result<(Record<DirDisk>, Recovered, DirLock), OpenError> {
+fn try_open(dir: &Path, settings: &Settings) -> Opened {
     let refused = |e: DirError| match e {
         DirError::Busy { .. } => OpenError::Fatal(Failure::new(EXIT_SECOND, e)),
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
