@@ -168,6 +168,9 @@ impl Converter {
         if !self.take_over_feed(now) {
             return Ok(Next::Durable(u64::MAX));
         }
+        if self.left() == Some(0) {
+            return Ok(Next::End); // at once, not at the next tick
+        }
         if self.settings.period_ps == 0 { self.turn_without_grid(now) } else { self.turn_on_grid(now) }
     }
 
