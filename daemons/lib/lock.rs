@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 pub struct Lock {
     file: File,
     path: PathBuf,
+    young: bool,
 }
 
 /// Why a lock could not be had.
@@ -49,10 +50,12 @@ impl Lock {
             let file = open(path).map_err(unusable)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    let lock = Lock { file, path: path.into() };
+                    let age = age(&file);
                     // Perhaps this file, whoever made it, replaces one that was deleted under a living holder: that
                     // one finds it out within 100 ms and ends. Until then we do nothing.
-                    std::thread::sleep((2 * LOOK).saturating_sub(lock.age()));
+                    let young = age < 2 * LOOK;
+                    std::thread::sleep((2 * LOOK).saturating_sub(age));
+                    let lock = Lock { file, path: path.into(), young };
                     if lock.is_current() {
                         return Ok(lock);
                     }
@@ -72,16 +75,21 @@ impl Lock {
         matches!((self.file.metadata(), at_path), (Ok(a), Ok(b)) if a.ino() == b.ino() && a.dev() == b.dev())
     }
 
-    /// How long ago the file was made; it is never written. Nothing, if the clock says nonsense.
-    fn age(&self) -> Duration {
-        let made = self.file.metadata().and_then(|m| m.modified());
-        made.ok().and_then(|t| t.elapsed().ok()).unwrap_or_default()
+    /// Was the file so new when it was locked that it may replace one whose holder still lives?
+    pub fn was_young(&self) -> bool {
+        self.young
     }
 
     /// Makes the lock file without taking the lock, if it is not there.
     pub fn make(path: &Path) -> Result<(), LockError> {
         open(path).map(|_| ()).map_err(|why| LockError::Unusable { path: path.into(), why })
     }
+}
+
+/// How long ago the file was made; it is never written. Nothing, if the clock says nonsense.
+fn age(file: &File) -> Duration {
+    let made = file.metadata().and_then(|m| m.modified());
+    made.ok().and_then(|t| t.elapsed().ok()).unwrap_or_default()
 }
 
 fn open(path: &Path) -> io::Result<File> {
