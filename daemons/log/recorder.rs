@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_SECOND, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -222,6 +222,7 @@ impl Recorder {
             }
             if every_100_ms.is_due(now) {
                 context.check_lock()?;
+                self.check_record()?;
                 self.look(context, now, drain.is_some(), &mut said)?;
             }
             self.collect();
@@ -239,6 +240,15 @@ impl Recorder {
                 self.sleep(drain.is_some());
             }
         }
+    }
+
+    /// Are the files that are written still those of the record?
+    fn check_record(&self) -> Result<(), Failure> {
+        if !self.shared.removed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let text = "the record was removed or replaced while it was being written: ending, to look at what is there now";
+        Err(Failure::new(EXIT_OBJECT, text))
     }
 
     /// What the disk thread has done.
@@ -336,6 +346,8 @@ impl Recorder {
         let [commits, longest, bytes, full, errors] =
             std::array::from_fn(|i| self.shared.counts[i].load(Ordering::Relaxed));
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
+        // Whatever was done to the word: conv may have nothing else to wait for.
+        page.set_durable(durable);
         let (met, buffered) = (self.intake.met(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
