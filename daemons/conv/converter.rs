@@ -83,9 +83,13 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let outcome = loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        let state = converter.publisher.turn(now);
-        if every_100_ms.is_due(now) {
+        let look = every_100_ms.is_due(now);
+        if look {
+            // Before the publisher looks: who has lost the lock must not put "its" spool back over its successor's.
             context.check_lock()?;
+        }
+        let state = converter.publisher.turn(now);
+        if look {
             converter.look(state, now);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &converter.status(state));
@@ -120,8 +124,12 @@ impl Converter {
             SourceConfig::Random { .. } => OnBad::Stop,
         };
         let source = source::open(&config.source).map_err(failure)?;
-        let publisher = Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
-            .map_err(Failure::system)?;
+        let mut publisher =
+            Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
+                .map_err(Failure::system)?;
+        if context.lock_was_young() {
+            publisher.fence();
+        }
         publisher.page().begin(
             0,
             ipc_pipeline::page::new_session(),
@@ -169,6 +177,9 @@ impl Converter {
         }
         if !self.take_over_feed(now) {
             return Ok(Next::Durable(u64::MAX));
+        }
+        if self.left() == Some(0) {
+            return Ok(Next::End); // at once, not at the next tick
         }
         if self.settings.period_ps == 0 { self.turn_without_grid(now) } else { self.turn_on_grid(now) }
     }

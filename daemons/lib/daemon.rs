@@ -102,6 +102,11 @@ impl Context {
         ))
     }
 
+    /// Was the lock file so new that it may replace one whose holder still lives, perhaps frozen?
+    pub fn lock_was_young(&self) -> bool {
+        self.lock.was_young()
+    }
+
     /// Names of the segments, for [`crate::publisher`] and [`crate::intake`].
     pub fn segments(&self) -> SegmentNames {
         segment_names(&self.names)

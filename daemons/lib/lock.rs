@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 pub struct Lock {
     file: File,
     path: PathBuf,
+    young: bool,
 }
 
 /// Why a lock could not be had.
@@ -46,15 +47,15 @@ impl Lock {
         let unusable = |why: io::Error| LockError::Unusable { path: path.into(), why };
         let until = Instant::now() + patience;
         loop {
-            let (file, made) = open(path).map_err(unusable)?;
+            let file = open(path).map_err(unusable)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    let lock = Lock { file, path: path.into() };
-                    if made && lock.is_current() {
-                        // Perhaps this file replaces one that was deleted under a living holder: it finds that out
-                        // within 100 ms and ends. Until then we do nothing.
-                        std::thread::sleep(2 * LOOK);
-                    }
+                    let age = age(&file);
+                    // Perhaps this file, whoever made it, replaces one that was deleted under a living holder: that
+                    // one finds it out within 100 ms and ends. Until then we do nothing.
+                    let young = age < 2 * LOOK;
+                    std::thread::sleep((2 * LOOK).saturating_sub(age));
+                    let lock = Lock { file, path: path.into(), young };
                     if lock.is_current() {
                         return Ok(lock);
                     }
@@ -74,30 +75,40 @@ impl Lock {
         matches!((self.file.metadata(), at_path), (Ok(a), Ok(b)) if a.ino() == b.ino() && a.dev() == b.dev())
     }
 
+    /// Was the file so new when it was locked that it may replace one whose holder still lives?
+    pub fn was_young(&self) -> bool {
+        self.young
+    }
+
     /// Makes the lock file without taking the lock, if it is not there.
     pub fn make(path: &Path) -> Result<(), LockError> {
         open(path).map(|_| ()).map_err(|why| LockError::Unusable { path: path.into(), why })
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, bool)> {
+/// How long ago the file was made; it is never written. Nothing, if the clock says nonsense.
+fn age(file: &File) -> Duration {
+    let made = file.metadata().and_then(|m| m.modified());
+    made.ok().and_then(|t| t.elapsed().ok()).unwrap_or_default()
+}
+
+fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let (fd, made) =
-        match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => (fd, true),
-            Err(rustix::io::Errno::EXIST) => match rustix::fs::open(path, flags, Mode::empty()) {
-                Ok(fd) => (fd, false),
-                Err(rustix::io::Errno::NOENT) => return open(path), // deleted in between
-                Err(e) => return Err(e.into()),
-            },
+    let fd = match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::EXIST) => match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::NOENT) => return open(path), // deleted in between
             Err(e) => return Err(e.into()),
-        };
+        },
+        Err(e) => return Err(e.into()),
+    };
     let file = File::from(fd);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other("it is not a plain file of this user with mode 0600; remove it"));
     }
-    Ok((file, made))
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::lock::{Lock, LockError};
 use crate::names::{Names, Role, shm_path};
-use crate::segment::{Access, SHM, Segments, Shm};
+use crate::segment::{self, Access, SHM, Segments, Shm};
 use crate::spool::SpoolReader;
 
 /// Why objects could not be made or removed.
@@ -162,7 +162,7 @@ pub fn repair(names: &Names) -> Result<Vec<String>, ObjectsError> {
         for object in own {
             let wrong = std::fs::symlink_metadata(&object.path).is_ok_and(|m| !m.is_file());
             if wrong {
-                let aside = object.path.with_extension(format!("aside-{:08x}", fastrand::u32(..)));
+                let aside = segment::aside(&object.path);
                 std::fs::rename(&object.path, &aside).map_err(io_error("rename aside", &object.path))?;
                 done.push(format!("renamed {} to {}", object.path.display(), aside.display()));
             }
@@ -203,6 +203,10 @@ pub struct Quiet {
 /// Holds all locks, or says which daemon lives.
 pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
     make_directories(names)?;
+    // All at once: a young lock file is waited for, and so only the first one is.
+    for path in Role::ALL.map(|role| names.lock(role)).iter().chain([&names.objects_lock()]) {
+        Lock::make(path)?;
+    }
     let mut locks = vec![Lock::take(&names.objects_lock(), Duration::from_secs(5))?];
     for role in Role::ALL {
         locks.push(Lock::take(&names.lock(role), Duration::ZERO).map_err(|e| match e {

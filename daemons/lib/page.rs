@@ -164,12 +164,7 @@ pub struct Page<M> {
 impl<M: Memory> Page<M> {
     /// A whole page of role number `role` in this memory, or `None`.
     pub fn new(memory: M, role: usize) -> Option<Page<M>> {
-        let words = memory.words();
-        let whole = words.len() == WORDS
-            && words[0].load(Ordering::Acquire) == MAGIC
-            && words[1].load(Ordering::Relaxed) == 1 | (role as u64) << 32
-            && words[7].load(Ordering::Relaxed) == header_crc(role);
-        whole.then_some(Page { memory })
+        is_whole(memory.words(), role).then_some(Page { memory })
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -351,6 +346,13 @@ fn header_crc(role: usize) -> u64 {
     (crc32c::crc32c(&bytes) as u64) << 32
 }
 
+fn is_whole(words: &[AtomicU64], role: usize) -> bool {
+    words.len() == WORDS
+        && words[0].load(Ordering::Acquire) == MAGIC
+        && words[1].load(Ordering::Relaxed) == 1 | (role as u64) << 32
+        && words[7].load(Ordering::Relaxed) == header_crc(role)
+}
+
 fn fill(words: &[AtomicU64], role: usize) {
     words[1].store(1 | (role as u64) << 32, Ordering::Relaxed);
     words[7].store(header_crc(role), Ordering::Relaxed);
@@ -376,9 +378,11 @@ impl<S: Segments> OwnPage<S> {
         Ok(OwnPage { segments, name: name.into(), role, page })
     }
 
-    /// Is the page still there under its name? If not, it is made again with the same content. True if it was remade.
+    /// Is the page still there under its name, with a header that peers accept? If not, it is made again with the same
+    /// content. True if it was remade.
     pub fn look(&mut self) -> Result<bool, SegmentError> {
-        if self.segments.is_current(&self.name, &self.page.memory) {
+        let whole = is_whole(self.page.memory.words(), self.role);
+        if whole && self.segments.is_current(&self.name, &self.page.memory) {
             return Ok(false);
         }
         let (role, old) = (self.role, self.page.memory.words());

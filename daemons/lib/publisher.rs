@@ -193,19 +193,34 @@ impl<S: Segments + Clone> Publisher<S> {
     /// The spool's name is gone while we live: a copy takes its place (same epoch, same head). What readers have mapped
     /// stays readable for them up to its final head.
     fn remake_spool(&mut self) {
-        let Some(spool) = &mut self.spool else { return };
-        if self.segments.is_current(&self.names.spool, spool.memory()) {
-            return;
+        if self.spool.as_ref().is_some_and(|s| !self.segments.is_current(&self.names.spool, s.memory()))
+            && self.move_spool()
+        {
+            self.events.push(Event::Remade);
         }
+    }
+
+    /// Another conv may still live, frozen in the middle of a store, and has the spool mapped: goes on in a copy, so that
+    /// whatever that one does when it wakes is done to a retired spool.
+    pub fn fence(&mut self) {
+        self.move_spool();
+    }
+
+    /// A copy of the spool takes its name; what had it is retired. False: there is none, or it cannot be.
+    fn move_spool(&mut self) -> bool {
+        let Some(spool) = &mut self.spool else { return false };
         let words = spool.header().words();
         match self.segments.create(&self.names.spool, words, &mut |w| spool.copy_to(w)) {
             Ok(memory) => {
                 spool.retire();
                 spool.move_to(memory);
                 self.remade += 1;
-                self.events.push(Event::Remade);
+                true
             }
-            Err(e) => self.events.push(Event::Failed(e.to_string())),
+            Err(e) => {
+                self.events.push(Event::Failed(e.to_string()));
+                false
+            }
         }
     }
 

@@ -10,7 +10,7 @@
 //! - `durable()` is published only after both.
 #![forbid(unsafe_code)]
 
-use crate::disk::{Disk, DiskError, Trouble, write_all};
+use crate::disk::{DirDisk, Disk, DiskError, Trouble, write_all};
 use crate::entry::{Entry, LEN};
 use crate::header::{ChannelRow, Header, Segment, TableError, new_name, offset_of};
 use crate::mark::{Grant, MarkFile, Position, SourcePosition};
@@ -166,6 +166,13 @@ pub struct Record<D: Disk> {
     pub(crate) dirty: bool,
     /// The last segment cannot be trusted behind `durable`.
     pub(crate) suspect: Option<Trouble>,
+}
+
+impl Record<DirDisk> {
+    /// Does the segment that is written still have its name in the directory, or has somebody removed it?
+    pub fn is_in_place(&self) -> bool {
+        self.disk.is_still(&self.last.segment.name(), &self.last.file)
+    }
 }
 
 impl<D: Disk> Record<D> {

@@ -210,7 +210,7 @@ impl Segments for Shm {
         let temporary = format!("{name}.{:016x}", fastrand::u64(..));
         let made = self.build(name, &temporary, 8 * words as u64).and_then(|map| {
             fill(map.words());
-            rustix::fs::renameat(rustix::fs::CWD, Shm::path(&temporary), rustix::fs::CWD, Shm::path(name))
+            take_name(&Shm::path(&temporary), &Shm::path(name))
                 .map_err(|why| SegmentError::Rename { name: name.into(), why: why.into() })?;
             Ok(map)
         });
@@ -226,6 +226,23 @@ impl Segments for Shm {
         sys::links(memory.file()).is_ok_and(|n| n > 0)
             && at_name.is_ok_and(|s| s.st_ino == mapped.st_ino && s.st_dev == mapped.st_dev)
     }
+}
+
+/// A name for what wrongly stands under this one.
+pub fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".aside-{:08x}", fastrand::u32(..)));
+    name.into()
+}
+
+/// Renames over whatever has the name; a directory, over which no file can be renamed, is set aside first.
+fn take_name(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    let renamed = rustix::fs::rename(from, to);
+    if renamed == Err(rustix::io::Errno::ISDIR) {
+        rustix::fs::rename(to, aside(to))?;
+        return rustix::fs::rename(from, to);
+    }
+    renamed
 }
 
 #[cfg(test)]

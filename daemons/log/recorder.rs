@@ -2,12 +2,13 @@
 //! It never waits for the disk.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_SECOND, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -84,7 +85,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     result
 }
 
-/// Opens and recovers the record. A disk that is full or read-only is waited for; `None`: told to stop meanwhile.
+/// Opens and recovers the record. A disk that is full, read-only or stalled is waited for; `None`: told to stop meanwhile.
 fn open_record(
     context: &mut Context,
     shared: &Shared,
@@ -93,14 +94,15 @@ fn open_record(
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match try_open(&dir, &settings) {
-            Ok((record, recovered, lock)) => {
+        let trouble = match open_aside(context, shared, &dir, &settings)? {
+            None => return Ok(None),
+            Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
                 tell(&recovered, &dir.display().to_string());
                 return Ok(Some((record, lock)));
             }
-            Err(OpenError::Fatal(failure)) => return Err(failure),
-            Err(OpenError::Disk(state, text)) => {
+            Some(Err(OpenError::Fatal(failure))) => return Err(failure),
+            Some(Err(OpenError::Disk(state, text))) => {
                 if said.is_new(state.name()) {
                     log::error!("{text}. Trying again every 100 ms");
                 }
@@ -108,8 +110,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        shared.page().set_state(trouble);
-        context.notifier.turn(sys::monotonic_ns());
+        show_opening(context, shared, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -117,15 +118,56 @@ fn open_record(
     }
 }
 
+/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to stop.
+fn open_aside(
+    context: &mut Context,
+    shared: &Shared,
+    dir: &Path,
+    settings: &Settings,
+) -> Result<Option<Opened>, Failure> {
+    let (to_us, opened) = channel();
+    let (dir, settings) = (dir.to_owned(), settings.clone());
+    let spawned = std::thread::Builder::new().name("open".into()).spawn(move || {
+        let _ = to_us.send(try_open(&dir, &settings)); // nobody waits any more when we were told to stop
+    });
+    spawned.map_err(|e| Failure::system(format!("cannot start the thread that opens the record: {e}")))?;
+    let begun = sys::monotonic_ns();
+    loop {
+        match opened.recv_timeout(Duration::from_nanos(LOOK_NS)) {
+            Ok(result) => return Ok(Some(result)),
+            Err(_) if context.stopping() => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(EXIT_BUG, "opening the record ended"));
+            }
+            Err(RecvTimeoutError::Timeout) if sys::monotonic_ns() - begun < STUCK_NS => {
+                show_opening(context, shared, shared.trouble().unwrap_or(State::DiskSlow))?;
+            }
+            Err(RecvTimeoutError::Timeout) => {} // no longer excused with the watchdog
+        }
+    }
+}
+
+/// While the record cannot be opened: alive, and why it takes so long.
+fn show_opening(context: &mut Context, shared: &Shared, state: State) -> Result<(), Failure> {
+    let now = sys::monotonic_ns();
+    context.notifier.turn(now);
+    context.check_lock()?;
+    let mut page = shared.page();
+    page.look().map_err(Failure::system)?;
+    page.set_state(state);
+    page.set_beat(now);
+    Ok(())
+}
+
+/// An open record with its lock, or why there is none.
+type Opened = Result<(Record<DirDisk>, Recovered, DirLock), OpenError>;
+
 enum OpenError {
     Fatal(Failure),
     Disk(State, String),
 }
 
-fn try_open(
-    dir: &std::path::Path,
-    settings: &Settings,
-) -> Result<(Record<DirDisk>, Recovered, DirLock), OpenError> {
+fn try_open(dir: &Path, settings: &Settings) -> Opened {
     let refused = |e: DirError| match e {
         DirError::Busy { .. } => OpenError::Fatal(Failure::new(EXIT_SECOND, e)),
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
@@ -189,6 +231,7 @@ impl Recorder {
             }
             if every_100_ms.is_due(now) {
                 context.check_lock()?;
+                self.check_record()?;
                 self.look(context, now, drain.is_some(), &mut said)?;
             }
             self.collect();
@@ -197,11 +240,7 @@ impl Recorder {
                 self.answer_proposal();
             }
             if context.stopping() {
-                let drain = drain.get_or_insert_with(|| Drain {
-                    target: self.intake.head(),
-                    durable: self.shared.durable.load(Ordering::Acquire),
-                    since: now,
-                });
+                let drain = drain.get_or_insert_with(|| self.begin_drain(now));
                 if self.drained(drain, now) {
                     return Ok(());
                 }
@@ -210,6 +249,15 @@ impl Recorder {
                 self.sleep(drain.is_some());
             }
         }
+    }
+
+    /// Are the files that are written still those of the record?
+    fn check_record(&self) -> Result<(), Failure> {
+        if !self.shared.removed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let text = "the record was removed or replaced while it was being written: ending, to look at what is there now";
+        Err(Failure::new(EXIT_OBJECT, text))
     }
 
     /// What the disk thread has done.
@@ -322,6 +370,8 @@ impl Recorder {
         let [commits, longest, bytes, full, errors] =
             std::array::from_fn(|i| self.shared.counts[i].load(Ordering::Relaxed));
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
+        // Whatever was done to the word: conv may have nothing else to wait for.
+        page.set_durable(durable);
         let (met, buffered) = (self.intake.met(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
@@ -382,7 +432,15 @@ impl Recorder {
         }
     }
 
-    /// Told to stop: is all that was accepted by then durable, or is waiting for it in vain?
+    /// Told to stop: all that is accepted by now has to become durable.
+    fn begin_drain(&mut self, now: u64) -> Drain {
+        // The spool may have got its name since the last look: a short source fills it and ends in no time.
+        self.intake.look();
+        let (target, durable) = (self.intake.head(), self.shared.durable.load(Ordering::Acquire));
+        Drain { target, durable, since: now }
+    }
+
+    /// Is all that was accepted when we were told to stop durable, or is waiting for it in vain?
     fn drained(&mut self, drain: &mut Drain, now: u64) -> bool {
         let durable = self.shared.durable.load(Ordering::Acquire);
         if durable >= drain.target || self.intake.drained() && durable + 1 >= self.intake.next() {

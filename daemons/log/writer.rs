@@ -68,6 +68,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// The thread has ended.
     pub ended: AtomicBool,
+    /// The segment that is written has lost its name: what is in it is no part of any record.
+    pub removed: AtomicBool,
     /// Highest durable seq.
     pub durable: AtomicU64,
     /// Commits so far, the longest of them in ns, bytes, refusals for want of space, other errors.
@@ -83,6 +85,7 @@ impl Shared {
             busy_since: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             durable: AtomicU64::new(0),
             counts: Default::default(),
         }
@@ -237,6 +240,9 @@ impl Writer {
             let begun = sys::monotonic_ns();
             match self.on_disk(|record| record.sync()) {
                 Ok(durable) => {
+                    if !self.record.is_in_place() {
+                        return self.shared.removed.store(true, Ordering::Relaxed);
+                    }
                     self.last_commit = sys::monotonic_ns();
                     self.shared.count(0, 1);
                     self.shared.counts[1].fetch_max(self.last_commit - begun, Ordering::Relaxed);

@@ -39,7 +39,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        if every_100_ms.is_due(now) {
+        let stopping = context.stopping();
+        // Also at the end: a short job is over before the register is looked for again.
+        if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
             printer.look(now, &mut waiting)?;
             if context.notifier.status_due(now) {
@@ -47,7 +49,6 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         }
         // The last snapshot is printed in any case.
-        let stopping = context.stopping();
         if stopping || now >= printer.next_line {
             printer.print(now)?;
         }

@@ -69,7 +69,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        if every_100_ms.is_due(now) {
+        let stopping = context.stopping();
+        // Also at the end: what log shows may have got its name since the last look.
+        if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
             follower.look(now)?;
             if context.notifier.status_due(now) {
@@ -77,7 +79,6 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         }
         // The last word when told to stop: everything that is durable by then.
-        let stopping = context.stopping();
         let more = follower.turn(now);
         if stopping && !more {
             return follower.end();

@@ -3,9 +3,13 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, unused_imports)] // each test program uses its own part of the harness
 
+mod foreground;
+mod judge;
 mod shm;
 mod witness;
 
+pub use foreground::{Foreground, Process, process, processes, signal_pid, value, wait_until, write_to};
+pub use judge::{entries, samples};
 pub use shm::{Page, Paths, Spool, snapshot_rows};
 pub use witness::{Seen, Witness};
 
@@ -111,6 +115,7 @@ impl Pipeline {
         c.args(["--pdeathsig", "KILL", "--", program]);
         c.env("XDG_RUNTIME_DIR", self.dir().join("run")).env("XDG_STATE_HOME", self.dir().join("state"));
         c.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").stdin(Stdio::null());
+        c.current_dir(self.dir()); // so that a configuration may name a source beside it
         c
     }
 
