@@ -9,7 +9,6 @@ use ipc_pipeline::entry::Reason;
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
-use ipc_pipeline::ring;
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::{Drops, Feed, Position, losses_needed};
 use ipc_pipeline::sys;
@@ -136,6 +135,9 @@ impl Converter {
             std::process::id().into(),
             sys::wall_ns(),
         );
+        if sys::register_for_barriers() {
+            publisher.spare_fences(); // a fence for each commit halves the rate of single entries
+        }
         // A tick is at most a hundredth of the period late for want of timer precision, within reason.
         sys::set_timer_slack((period_ps / 100_000).clamp(1000, 50_000));
         Ok(Converter {
@@ -407,12 +409,9 @@ impl Converter {
     fn wait_for_durable(&mut self, now: u64, deadline: u64) {
         self.woken += 1;
         let Some(log) = self.publisher.log().get() else { return sys::sleep_until(deadline) };
-        let (word, waiting) = (log.durable_word(), self.publisher.page().waiting());
         let seen = self.publisher.durable().unwrap_or(0);
-        if ring::may_sleep(waiting, word, seen) {
-            sys::wait(word, seen, Duration::from_nanos(deadline.saturating_sub(now)));
-        }
-        ring::awake(waiting);
+        // ipc-log rings after every commit without asking who sleeps.
+        sys::wait(log.durable_word(), seen, Duration::from_nanos(deadline.saturating_sub(now)));
     }
 
     /// The end: pending losses go out if they fit; else they stay with the spool for the next life.

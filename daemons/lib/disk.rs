@@ -31,6 +31,8 @@ pub trait Disk {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Returns when the contents and the length of the file are on stable storage (fdatasync).
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+    /// A hint: these bytes could go to the device now, so that the next `sync_data` finds little left to do.
+    fn write_back(&self, _file: &Self::File, _offset: u64, _len: u64) {}
     /// Gives a file another name, in place of whatever had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Returns when the names are on stable storage (fsync of the directory).
@@ -295,6 +297,10 @@ impl Disk for DirDisk {
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn write_back(&self, file: &File, offset: u64, len: u64) {
+        crate::sys::start_write_back(file, offset, len);
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -95,6 +95,8 @@ pub struct Publisher<S: Segments> {
     next_look: u64,
     /// A segment that could not be made is not tried again before this.
     retry_ns: u64,
+    /// Does the bell fence by itself?
+    fenced: bool,
     remade: u64,
     events: Vec<Event>,
 }
@@ -124,6 +126,7 @@ impl<S: Segments + Clone> Publisher<S> {
             state: State::Starting,
             next_look: 0,
             retry_ns: 0,
+            fenced: true,
             remade: 0,
             events: Vec::new(),
         };
@@ -343,7 +346,13 @@ impl<S: Segments + Clone> Publisher<S> {
     #[inline]
     pub fn bell(&self) -> Option<&AtomicU64> {
         let head = self.spool.as_ref()?.head_word();
-        ring::must_wake(self.log.waiting()).then_some(head)
+        let must = if self.fenced { ring::must_wake } else { ring::must_wake_unfenced };
+        must(self.log.waiting()).then_some(head)
+    }
+
+    /// This process is registered for barriers: the bell needs no fence of its own.
+    pub fn spare_fences(&mut self) {
+        self.fenced = false;
     }
 
     /// How often a page or the spool had to be made again.

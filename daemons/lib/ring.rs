@@ -144,13 +144,52 @@ pub fn overwritten(ring: Ring) -> u64 {
     ring.tail.load(Ordering::Relaxed)
 }
 
+/// A reader's patience before it sleeps: it spins only where entries come so fast that a sleep would hardly begin before
+/// its end. A slow source costs no spinning at all, nor does a machine with one processor.
+pub struct Patience {
+    turns: u32,
+    turns_max: u32,
+}
+
+/// Turns of a spin at most: some 20 us.
+const SPIN_MAX: u32 = 2000;
+/// A sleep shorter than this, ns, says that spinning would have been better.
+const SHORT_SLEEP_NS: u64 = 100_000;
+
+impl Patience {
+    /// For a machine with so many processors.
+    pub fn new(processors: usize) -> Patience {
+        Patience { turns: 0, turns_max: if processors > 1 { SPIN_MAX } else { 0 } }
+    }
+
+    /// Spins while `word` is `seen`. True if it changed: there is no need to sleep.
+    #[cfg(not(loom))]
+    pub fn spin(&mut self, word: &AtomicU64, seen: u64) -> bool {
+        for _ in 0..self.turns {
+            if word.load(Ordering::Relaxed) != seen {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        self.turns /= 2;
+        false
+    }
+
+    /// Learns from a sleep of so many ns.
+    pub fn slept(&mut self, ns: u64) {
+        self.turns = if ns < SHORT_SLEEP_NS { self.turns_max } else { 0 };
+    }
+}
+
 /// The sleeper's half of the bell: says that it is going to sleep; true if `word` is still what it saw.
 ///
 /// SYNC POINT: flag before word here, word before flag in [`must_wake`]; with a full fence between the two on both sides
-/// at least one of them sees the other, so no wake-up is missed. The flag is cleared with [`awake`].
-pub fn may_sleep(waiting: &AtomicU64, word: &AtomicU64, seen: u64) -> bool {
+/// at least one of them sees the other, so no wake-up is missed. `barrier` puts the waker's fence into it from here
+/// (membarrier), for wakers that use [`must_wake_unfenced`]: only the sleeper pays. The flag is cleared with [`awake`].
+pub fn may_sleep(waiting: &AtomicU64, word: &AtomicU64, seen: u64, barrier: impl FnOnce()) -> bool {
     waiting.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst);
+    barrier();
     word.load(Ordering::Relaxed) == seen
 }
 
@@ -159,9 +198,19 @@ pub fn awake(waiting: &AtomicU64) {
     waiting.store(0, Ordering::Relaxed);
 }
 
-/// The waker's half of the bell, after its store to the word: does the owner of one of these flags sleep?
+/// The waker's half of the bell, after its store to the word: does the owner of one of these flags sleep? The checked
+/// reference, which loom can see.
 pub fn must_wake<'a>(waiting: impl IntoIterator<Item = &'a AtomicU64>) -> bool {
     fence(Ordering::SeqCst);
+    waiting.into_iter().any(|w| w.load(Ordering::Relaxed) != 0)
+}
+
+/// The same for a waker whose process is registered for the sleepers' barriers (`sys::register_for_barriers`): whenever a
+/// sleeper has set its flag, its barrier puts a full fence between this waker's two accesses or before or after both.
+/// Only the compiler must be kept from exchanging them.
+#[cfg(not(loom))]
+pub fn must_wake_unfenced<'a>(waiting: impl IntoIterator<Item = &'a AtomicU64>) -> bool {
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
     waiting.into_iter().any(|w| w.load(Ordering::Relaxed) != 0)
 }
 

@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -17,7 +19,7 @@ use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
-use ipc_pipeline::ring;
+use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
 
@@ -46,6 +48,7 @@ struct Recorder {
     /// Generation of the spool that the page shows as mapped.
     mapped: u64,
     waiting: Waiting,
+    patience: Patience,
     remade: u64,
     woken: u64,
 }
@@ -77,6 +80,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         granting: false,
         mapped: 0,
         waiting: Waiting::default(),
+        patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade: 0,
         woken: 0,
     };
@@ -296,9 +300,9 @@ impl Recorder {
         }
         bytes.truncate(n * LEN);
         let received = self.intake.next() - 1;
-        let durable = self.shared.durable.load(Ordering::Acquire);
-        let urgent = received.saturating_sub(durable) >= self.intake.capacity() / 4;
-        let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, urgent }); // fails only after the thread ended
+        // While one half becomes durable conv fills the other.
+        let enough = self.intake.capacity() / 2;
+        let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, enough }); // fails only after the thread ended
         self.shared.page().set_received(received);
         self.show_mapped();
         true
@@ -332,13 +336,18 @@ impl Recorder {
             // The disk thread's answer is what we wait for.
             Duration::from_millis(10)
         } else if let Some(word) = self.intake.head_word() {
-            let page = self.shared.page();
             let seen = self.intake.next() - 1;
+            if self.patience.spin(word, seen) {
+                return;
+            }
+            let page = self.shared.page();
             // The page's flag is set and cleared under the lock, but slept on without it: publishing needs the lock.
-            let sleeps = ring::may_sleep(page.waiting(), word, seen);
+            let sleeps = ring::may_sleep(page.waiting(), word, seen, sys::barrier);
             drop(page);
             if sleeps {
+                let begun = sys::monotonic_ns();
                 sys::wait(word, seen, Duration::from_nanos(LOOK_NS));
+                self.patience.slept(sys::monotonic_ns() - begun);
             }
             return ring::awake(self.shared.page().waiting());
         } else {

@@ -28,8 +28,8 @@ pub enum Job {
         bytes: Vec<u8>,
         /// Taken after so many rewinds; older ones are void.
         generation: u64,
-        /// conv waits for space: commit at once.
-        urgent: bool,
+        /// So many entries that are not durable are enough for a commit: conv waits for space.
+        enough: u64,
     },
     /// Make everything and this grant durable.
     Grant {
@@ -166,12 +166,13 @@ impl Writer {
     /// One job, or one commit when it is due. False: told to stop.
     fn turn(&mut self) -> bool {
         match self.next_job() {
-            Some(Job::Append { bytes, generation, urgent }) => {
+            Some(Job::Append { bytes, generation, enough }) => {
                 if generation == self.generation {
                     self.append(&bytes);
                 }
                 let _ = self.done.send(Done::Buffer(bytes)); // the receiver is gone only when the process ends
-                if urgent || self.group_ns == 0 || self.commit_is_due() {
+                let undurable = self.record.end() - self.record.durable();
+                if undurable >= enough || self.group_ns == 0 || self.commit_is_due() {
                     self.commit();
                 }
             }

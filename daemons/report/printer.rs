@@ -136,7 +136,7 @@ impl Printer {
         }
         let waiting = self.page.waiting();
         match self.register.version_word() {
-            Some(word) if ring::may_sleep(waiting, word, self.version) => {
+            Some(word) if ring::may_sleep(waiting, word, self.version, || ()) => {
                 sys::wait(word, self.version, Duration::from_nanos(LOOK_NS));
             }
             Some(_) => {}

@@ -65,6 +65,7 @@ fn measure(waiter: &str) -> Vec<u64> {
     }
     let page = page.get().expect("it is there");
     let words = Memory::words(&times);
+    sys::register_for_barriers();
     let mut given = Vec::with_capacity(TURNS as usize);
     let begin = sys::monotonic_ns() + 5 * TURN_NS;
     for turn in 0..TURNS {
@@ -77,7 +78,7 @@ fn measure(waiter: &str) -> Vec<u64> {
             spool.release(page.received());
             spool.push_samples(&[turn as i32], |_| 0);
             spool.commit(Position::default());
-            if ring::must_wake([page.waiting()]) {
+            if ring::must_wake_unfenced([page.waiting()]) {
                 sys::wake(spool.head_word());
             }
         }
@@ -128,7 +129,7 @@ pub fn waiter(args: &[String]) {
     while received < opening + TURNS {
         let head = ring::accepted(spool.ring());
         if head == received {
-            if ring::may_sleep(page.waiting(), spool.head_word(), head) {
+            if ring::may_sleep(page.waiting(), spool.head_word(), head, sys::barrier) {
                 sys::wait(spool.head_word(), head, Duration::from_millis(100));
             }
             ring::awake(page.waiting());

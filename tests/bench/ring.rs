@@ -90,6 +90,7 @@ fn measure(batch: usize, sleeps: bool) -> f64 {
     }
     let page = page.get().expect("it is there");
     probe::pin(0);
+    sys::register_for_barriers();
     let values: Vec<i32> = (0..batch as i32).collect();
     let begun = Instant::now();
     while spool.head() < entries + 3 {
@@ -104,7 +105,7 @@ fn measure(batch: usize, sleeps: bool) -> f64 {
         }
         spool.push_samples(&values, |i| i);
         spool.commit(Position::default());
-        if sleeps && ring::must_wake([page.waiting()]) {
+        if sleeps && ring::must_wake_unfenced([page.waiting()]) {
             sys::wake(spool.head_word());
         }
     }
@@ -130,16 +131,24 @@ pub fn reader(args: &[String]) {
     let page = OwnPage::open(shm, &names.page, 1).expect("a page");
     let mut out = vec![0; 4096 * LEN];
     let mut next = 1;
+    let mut patience = ring::Patience::new(2);
     while next <= last {
         let head = ring::accepted(spool.ring());
         if head < next {
-            if mode == "sleep" && ring::may_sleep(page.waiting(), spool.head_word(), head) {
+            if mode == "spin" {
+                std::hint::spin_loop();
+                continue;
+            }
+            // As ipc-log does it.
+            if patience.spin(spool.head_word(), head) {
+                continue;
+            }
+            let begun = Instant::now();
+            if ring::may_sleep(page.waiting(), spool.head_word(), head, sys::barrier) {
                 sys::wait(spool.head_word(), head, Duration::from_millis(100));
             }
-            if mode == "sleep" {
-                ring::awake(page.waiting());
-            }
-            std::hint::spin_loop();
+            ring::awake(page.waiting());
+            patience.slept(begun.elapsed().as_nanos() as u64);
             continue;
         }
         let n = (head - next + 1).min(4096) as usize;

@@ -194,7 +194,7 @@ fn no_wake_up_is_lost() {
         });
         let mut seen = 0;
         while seen < 2 {
-            if may_sleep(&waiting, &word, seen) {
+            if may_sleep(&waiting, &word, seen, || ()) {
                 futex.wait(&word, seen);
             }
             awake(&waiting);

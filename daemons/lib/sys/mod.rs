@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
-use rustix::thread::futex;
+use rustix::thread::{MembarrierCommand, futex, membarrier};
 use rustix::time::{ClockId, Timespec};
 
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
@@ -89,6 +89,18 @@ pub fn wake(word: &AtomicU64) {
     let _ = futex::wake(low_half(word), futex::Flags::empty(), i32::MAX as u32);
 }
 
+/// Lets [`barrier`] of other processes reach the threads of this one. False: the kernel cannot, and a waker needs a
+/// fence of its own.
+pub fn register_for_barriers() -> bool {
+    membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+}
+
+/// A full memory barrier on every processor that runs a registered process. Where that is not to be had the caller's own
+/// fence is all there is, and a missed wake-up costs its time limit.
+pub fn barrier() {
+    let _ = membarrier(MembarrierCommand::GlobalExpedited);
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
@@ -116,6 +128,16 @@ pub fn sleep_until(deadline_ns: u64) {
 /// The wake-up slack of this thread: timers fire this much late at most (the kernel's default is 50 us).
 pub fn set_timer_slack(ns: u64) {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(ns));
+}
+
+/// Asks the kernel to begin writing this part of the file to its device, without waiting for it. Only a hint: whatever it
+/// fails on, the next fdatasync says.
+pub fn start_write_back(file: &File, offset: u64, len: u64) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a plain system call on an open descriptor; no memory is involved.
+    let _ = unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset as i64, len as i64, libc::SYNC_FILE_RANGE_WRITE)
+    };
 }
 
 /// Makes the child of `command` lead a process group of its own and die with the process that starts it.
