@@ -154,7 +154,7 @@ pub struct Patience {
 /// Turns of a spin at most: some 20 us.
 const SPIN_MAX: u32 = 2000;
 /// A sleep shorter than this, ns, says that spinning would have been better.
-const SHORT_SLEEP_NS: u64 = 100_000;
+const SHORT_SLEEP_NS: u64 = 30_000;
 
 impl Patience {
     /// For a machine with so many processors.
