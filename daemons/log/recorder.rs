@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
