@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(
             lines(&fold, &style(0)),
             [
-                "t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.817 min=-5 max=20018 first=20018 last=7 missed=3"
+                "t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.822 min=-5 max=20018 first=20018 last=7 missed=3"
             ]
         );
     }

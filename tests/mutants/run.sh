@@ -11,8 +11,9 @@ log=$work/log
 mkdir -p "$work"
 rm -rf "$tree"
 mkdir "$tree"
+# New times (-m): the target directory is kept, and may hold a mutant that is newer than the sources.
 git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - 2>/dev/null |
-    tar -C "$tree" -xf -
+    tar -C "$tree" -xmf -
 cd "$tree" || exit 1
 # The copy lies inside the repository: git must not look for one above it.
 export GIT_CEILING_DIRECTORIES="$work"
