@@ -38,6 +38,11 @@ impl Pipeline {
         p
     }
 
+    /// Another configuration for the same instance.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.config(), format!("[instance]\nname = \"{}\"\n{config}", self.name)).unwrap();
+    }
+
     /// Writes these lines of the source into a file of the instance's directory.
     pub fn write_lines(&self, file: &str, lines: std::ops::Range<u64>) {
         let text: String = lines.map(|i| format!("{}\n", value(i))).collect();
