@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const BOUND: Duration = Duration::from_secs(30);
-const LINES: u64 = 40_000;
-const FAST: &str = "[conv]\nrate = \"100 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 512\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\n";
+const LINES: u64 = 20_000;
+const FAST: &str = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 512\n[log]\nsync = \"5ms\"\nsegment = \"64KiB\"\n";
 const STEADY: &str =
     "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 512\n[log]\nsync = \"5ms\"\n";
 
@@ -28,14 +28,15 @@ fn with_a_live_spool(p: &Pipeline) -> u64 {
 
 fn fill_and_end(p: &Pipeline, run: &mut Foreground) -> u64 {
     let spool = Spool::open(&p.paths.spool()).unwrap();
-    let log = harness::Page::open(&p.paths.page(Role::Log)).unwrap();
     let pid = run.daemon(Role::Log).unwrap();
     let held = |from: u64| spool.head().unwrap().saturating_sub(from);
     wait_until("the spool is full of what log has not seen", BOUND, || {
+        wait_until("log keeps up", BOUND, || held(p.durable()) < 200);
         signal_pid(pid, Signal::STOP);
         wait_until("log is frozen", BOUND, || harness::process(pid).is_some_and(|p| p.state == "T"));
+        let frozen_at = spool.head().unwrap();
         wait_until("the spool is full", BOUND, || held(spool.tail().unwrap()) >= 512);
-        let unseen = held(log.received().unwrap());
+        let unseen = held(frozen_at);
         if unseen < 100 {
             signal_pid(pid, Signal::CONT);
         }
