@@ -62,7 +62,7 @@ fn assert_totals(p: &mut Pipeline, report: &Report) {
     assert_eq!(report.samples, 108_000);
     let row = checker::totals(&report.record, 0);
     assert_eq!((row.count, row.sum, row.min, row.max), (108_000, 107_025_651, 327, 1754));
-    let output = p.text(Role::Report, "out");
+    let output = p.output(Role::Report);
     let last = output.lines().last().unwrap_or_default();
     for part in ["108000", "990.97825", "119.850034686102", "327", "1754"] {
         assert!(last.contains(part), "report's last line has no {part}: {last:?}");

@@ -191,12 +191,6 @@ impl Judge {
     }
 }
 
-impl Memory for &Copy {
-    fn words(&self) -> &[AtomicU64] {
-        &self.0
-    }
-}
-
 // ---- what is stepped through ----------------------------------------------------------------------------------------
 
 /// One turn of a conv that uses all of the writer: batches, LOSS, changes of source, drops, release.
@@ -216,7 +210,7 @@ fn publish<M: Memory>(w: &mut SpoolWriter<M>, life: u64) {
         w.push_losses(drops.n, Reason::Full, 0);
         (p.index, p.full) = (drops.index, p.full + drops.n);
     }
-    if (w.head() + life) % 7 == 0 {
+    if (w.head() + life).is_multiple_of(7) {
         w.push_feed(Feed { source_id: w.head(), origin_ns: life, period_ps: p.index }, p.index);
     }
     let values: Vec<i32> = (p.index as i32..).take(1 + w.head() as usize % 5).collect();
@@ -323,6 +317,7 @@ fn creating_and_remaking_can_be_killed_anywhere() {
             let inode = std::fs::metadata(format!("{SHM}/{}", names.0.spool)).map_or(0, |m| m.ino());
             if inode != 0 && current.as_ref().is_none_or(|(i, _)| *i != inode) {
                 let memory = shm.open(&names.0.spool, Access::Read).expect("a spool that cannot be opened");
+                log.set_mapped(SpoolReader::new(&memory).expect("half a spool").generation());
                 current = Some((inode, memory));
             }
             if let Some((_, memory)) = &current {

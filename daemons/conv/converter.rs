@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate, SourceConfig};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Waiting};
 use ipc_pipeline::entry::Reason;
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
@@ -71,6 +71,7 @@ struct Converter {
     late_ns_max: u64,
     waited: u64,
     waiting_since: Option<u64>,
+    waiting: Waiting,
     woken: u64,
 }
 
@@ -78,7 +79,7 @@ struct Converter {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut converter = Converter::start(context)?;
     context.notifier.ready();
-    let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+    let mut every_100_ms = Every100ms::default();
     let outcome = loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
@@ -95,7 +96,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
                     "the spool was given up: ending, to begin a new epoch",
                 ));
             }
-            converter.look(state, now, &mut said);
+            converter.look(state, now);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &converter.status(state));
             }
@@ -164,6 +165,7 @@ impl Converter {
             late_ns_max: 0,
             waited: 0,
             waiting_since: None,
+            waiting: Waiting::default(),
             woken: 0,
         })
     }
@@ -189,9 +191,13 @@ impl Converter {
     }
 
     fn wait_for_log(&mut self, now: u64) -> Next {
-        // Before an epoch begins there is no grid; its ticks would have been so many.
         let since = *self.waiting_since.get_or_insert(now);
-        self.waited = ((now - since) * 1000).checked_div(self.settings.period_ps).unwrap_or(0);
+        // Before an epoch begins there is no grid; its ticks would have been so many.
+        self.waited = if self.begun {
+            self.waited
+        } else {
+            ((now - since) * 1000).checked_div(self.settings.period_ps).unwrap_or(0)
+        };
         let patience = if now - since < 1_000_000_000 { 1_000_000 } else { LOOK_NS / 2 };
         Next::At(now + patience)
     }
@@ -418,6 +424,7 @@ impl Converter {
     /// The end: pending losses go out if they fit; else they stay with the spool for the next life.
     fn finish(&mut self) {
         let now = sys::monotonic_ns();
+        self.publisher.look();
         if self.begun {
             self.miss_ticks(now, self.late_max_ns);
             let t_ns = self.last_tick_ns(now);
@@ -435,20 +442,18 @@ impl Converter {
     }
 
     /// Every 100 ms: what users should know.
-    fn look(&mut self, state: State, now: u64, said: &mut Said) {
+    fn look(&mut self, state: State, now: u64) {
         for event in self.publisher.take_events() {
             tell(&event);
         }
         if let Some(text) = self.bad_line.take() {
             log::debug!("{text}; skipped and counted");
         }
-        // The handshake is normal for a moment.
-        let waits = self.waiting_since.is_some_and(|since| now - since > LOOK_NS / 2);
-        if state == State::WaitingForLog && waits && said.is_new("log") {
-            log::info!("waiting for ipc-log: no sample is taken before its record is there");
-        } else if matches!(state, State::Running | State::Full) {
+        if matches!(state, State::Running | State::Full) {
             self.waiting_since = None;
-            said.clear();
+        }
+        if self.waiting.is_news(state == State::WaitingForLog, now) {
+            log::info!("waiting for ipc-log: no sample is taken before its record is there");
         }
         self.count_up();
     }

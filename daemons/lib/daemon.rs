@@ -13,13 +13,14 @@ use crate::args::{self, CommonArgs, EXIT_CONFIG};
 use crate::config::Config;
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
+use crate::logging;
 use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::publisher::SegmentNames;
 use crate::record::Settings;
 use crate::segment::Shm;
-use crate::{logging, sys};
+use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
 pub const EXIT_DATA: u8 = 65;
@@ -194,6 +195,30 @@ impl Said {
     /// Whatever was said is over: the same text is news again.
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+/// How long a start may take before users are told what it waits for, ns.
+const PATIENT_NS: u64 = 500_000_000;
+
+/// Says once what a daemon waits for, if it waits longer than every start does.
+#[derive(Default)]
+pub struct Waiting {
+    since: Option<u64>,
+    said: bool,
+}
+
+impl Waiting {
+    /// `waits`: does it wait now? True once in each long wait.
+    pub fn is_news(&mut self, waits: bool, now_ns: u64) -> bool {
+        if !waits {
+            *self = Waiting::default();
+            return false;
+        }
+        let long = now_ns - *self.since.get_or_insert(now_ns) >= PATIENT_NS;
+        let news = long && !self.said;
+        self.said |= long;
+        news
     }
 }
 

@@ -62,26 +62,37 @@ impl<S: Segments + Clone> Intake<S> {
     /// Rule E4: what do the names lead to now? To be called every 100 ms, busy or idle.
     pub fn look(&mut self) {
         self.conv.look();
-        match &self.spool {
-            None => self.attach(),
-            Some(spool) if !self.segments.is_current(&self.names.spool, spool.memory()) => {
-                self.find_successor()
-            }
-            Some(_) => {}
+        self.follow();
+    }
+
+    /// Maps what the spool's name leads to. False: there is something that cannot be opened now (no descriptors, no
+    /// memory), so nobody knows what it holds.
+    fn follow(&mut self) -> bool {
+        let known = [&self.successor, &self.spool].into_iter().flatten();
+        if known.into_iter().any(|s| self.segments.is_current(&self.names.spool, s.memory())) {
+            return true;
         }
+        let memory = self.segments.open(&self.names.spool, Access::Read);
+        let Some(memory) = memory else {
+            self.foreign = None;
+            return !self.segments.exists(&self.names.spool);
+        };
+        match SpoolReader::new(memory) {
+            Some(found) if self.spool.is_none() => self.attach(found),
+            Some(found) => self.succeed(found),
+            None => {} // no spool at all: neither conv nor log can make anything of it
+        }
+        true
     }
 
-    fn open(&self) -> Option<SpoolReader<S::Mem>> {
-        SpoolReader::new(self.segments.open(&self.names.spool, Access::Read)?)
-    }
-
-    fn attach(&mut self) {
+    fn attach(&mut self, found: SpoolReader<S::Mem>) {
         self.foreign = None;
-        let Some(found) = self.open() else { return };
         let (header, tail) = (*found.header(), found.tail());
         // With the grant's mark lost, a spool that begins exactly where the record ends can only be the granted one.
         let granted = header.epoch == self.epoch || header.epoch > self.epoch && header.base == self.next;
-        if header.log_id != self.log_id || (granted && tail >= self.next) {
+        // Any other later epoch, or a tail beyond our end: our record has lost what it once had.
+        let lost = tail >= self.next || header.epoch > self.epoch && !granted;
+        if header.log_id != self.log_id || lost {
             self.foreign = Some(Foreign { log_id: header.log_id, tail, head: found.head() });
         } else if granted {
             self.epoch = header.epoch;
@@ -89,12 +100,10 @@ impl<S: Segments + Clone> Intake<S> {
         }
     }
 
-    fn find_successor(&mut self) {
-        if let Some(found) = self.open() {
-            let header = found.header();
-            if header.log_id == self.log_id && header.epoch == self.epoch {
-                self.successor = Some(found);
-            }
+    fn succeed(&mut self, found: SpoolReader<S::Mem>) {
+        let header = found.header();
+        if header.log_id == self.log_id && header.epoch == self.epoch {
+            self.successor = Some(found);
         }
     }
 
@@ -133,13 +142,10 @@ impl<S: Segments + Clone> Intake<S> {
     /// then the grant, and then calls [`Intake::granted`].
     pub fn proposal(&mut self) -> Option<Proposal> {
         let asked = self.conv.get()?.proposal().filter(|p| p.epoch > self.epoch)?;
-        // Whoever proposes has retired the old spool before: what it holds now is final. If it is not mapped, its name
-        // may still lead to it.
-        if self.spool.is_none() {
-            self.attach();
-        }
-        let drained = self.spool.as_ref().is_none_or(|s| s.head() < self.next) && self.successor.is_none();
-        (drained && self.foreign.is_none()).then_some(asked)
+        // Whoever proposes has retired the old spool before: what it holds now is final. The last look may have been
+        // before it got its name.
+        let known = self.follow();
+        (known && self.drained() && self.foreign.is_none()).then_some(asked)
     }
 
     /// The grant of this epoch is on disk: from now on nothing of a lower one is taken.
@@ -197,6 +203,12 @@ impl<S: Segments + Clone> Intake<S> {
     /// conv's page.
     pub fn conv(&self) -> &PeerPage<S> {
         &self.conv
+    }
+
+    /// Generation of the spool being read; 0: none. To be shown in log's page: conv accepts nothing in a spool before
+    /// log has it mapped, so that losing its name and conv together loses nothing.
+    pub fn mapped(&self) -> u64 {
+        self.spool.as_ref().map_or(0, SpoolReader::generation)
     }
 
     /// The commit word to sleep on.

@@ -24,6 +24,8 @@ pub mod decimal;
 #[cfg(not(loom))]
 pub mod disk;
 #[cfg(not(loom))]
+pub mod edge;
+#[cfg(not(loom))]
 pub mod exact;
 #[cfg(not(loom))]
 pub mod fields;

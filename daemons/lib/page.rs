@@ -17,6 +17,7 @@ const LOG_ID: usize = 8;
 const EPOCH: usize = 9;
 const PID: usize = 10;
 const START: usize = 11;
+const MAPPED: usize = 12;
 const SESSION: usize = 128 / 8;
 const RECEIVED: usize = 256 / 8;
 const DURABLE: usize = 384 / 8;
@@ -213,9 +214,20 @@ impl<M: Memory> Page<M> {
     pub fn begin(&self, received: u64, session: u64, pid: u64, wall_ns: u64) {
         self.store(RECEIVED, received);
         self.store(WAITING, 0);
+        self.store(MAPPED, 0);
         self.store(PID, pid);
         self.store(START, wall_ns);
         self.store(SESSION, session);
+    }
+
+    /// Generation of the spool that log has mapped; 0: none.
+    pub fn mapped(&self) -> u64 {
+        self.load(MAPPED)
+    }
+
+    /// log says which spool it has mapped: only then does conv accept entries in it.
+    pub fn set_mapped(&self, generation: u64) {
+        self.store(MAPPED, generation);
     }
 
     /// Highest seq the role has received.

@@ -86,6 +86,8 @@ pub struct Publisher<S: Segments> {
     page: OwnPage<S>,
     log: PeerPage<S>,
     spool: Option<SpoolWriter<S::Mem>>,
+    /// There is an old spool that could not be opened yet.
+    unread: bool,
     proposal: Option<Proposal>,
     epoch_seen: u32,
     nonce: u64,
@@ -115,6 +117,7 @@ impl<S: Segments + Clone> Publisher<S> {
             page,
             log,
             spool: None,
+            unread: false,
             proposal: None,
             epoch_seen,
             nonce,
@@ -130,30 +133,31 @@ impl<S: Segments + Clone> Publisher<S> {
 
     /// A spool of an earlier life is continued if it can be trusted and log has not gone on to a later epoch.
     fn resume(&mut self) {
-        let Some(memory) = self.segments.open(&self.names.spool, Access::Write) else { return };
+        let Some(memory) = self.segments.open(&self.names.spool, Access::Write) else {
+            // It is there and cannot be opened now (no descriptors, no memory): to propose an epoch would give it up.
+            self.unread = self.segments.exists(&self.names.spool);
+            return;
+        };
+        self.unread = false;
         let old = Header::load(memory.words());
         self.epoch_seen = self.epoch_seen.max(old.map_or(0, |h| h.epoch));
         // Another record's epochs say nothing about this spool: `standing` finds it foreign, and nothing is thrown away.
         let log = self.log.get().filter(|p| old.is_some_and(|h| h.log_id == p.log_id()));
         let granted = log.map_or(0, |p| p.epoch());
-        match SpoolWriter::resume(memory).filter(|w| w.header().epoch >= granted) {
-            Some(spool) => {
-                let (epoch, head) = (spool.header().epoch, spool.head());
-                self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
-                if spool.header().capacity != self.settings.capacity {
-                    let (now, configured) = (spool.header().capacity, self.settings.capacity);
-                    self.events.push(Event::OldCapacity { now, configured });
-                }
-                self.page.set_identity(spool.header().log_id, epoch);
-                self.spool = Some(spool);
-            }
-            None => {
-                if let Some(memory) = self.segments.open(&self.names.spool, Access::Write) {
-                    retire(memory.words());
-                }
-                self.events.push(Event::Unusable);
-            }
+        let usable = old.is_some_and(|h| h.epoch >= granted) && SpoolWriter::resume(&memory).is_some();
+        if !usable {
+            retire(memory.words()); // before anything is proposed: no later life may go on with it
+            return self.events.push(Event::Unusable);
         }
+        let Some(spool) = SpoolWriter::resume(memory) else { return };
+        let (epoch, head) = (spool.header().epoch, spool.head());
+        self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
+        if spool.header().capacity != self.settings.capacity {
+            let (now, configured) = (spool.header().capacity, self.settings.capacity);
+            self.events.push(Event::OldCapacity { now, configured });
+        }
+        self.page.set_identity(spool.header().log_id, epoch);
+        self.spool = Some(spool);
     }
 
     /// One turn: looks after names and peers, goes on with the handshake, and says how things stand. Entries may be
@@ -163,13 +167,21 @@ impl<S: Segments + Clone> Publisher<S> {
             self.next_look = now_ns + LOOK_NS;
             self.look();
         }
-        self.state = if self.spool.is_some() { self.standing() } else { self.cold_start(now_ns) };
+        if self.unread {
+            self.resume();
+        }
+        self.state = match &self.spool {
+            Some(_) => self.standing(),
+            None if self.unread => State::NoSpool,
+            None => self.cold_start(now_ns),
+        };
         self.page.set_state(self.state);
         self.page.set_beat(now_ns);
         self.state
     }
 
-    fn look(&mut self) {
+    /// Looks after names and peers now: before the last entries of a life, as the next look may never come.
+    pub fn look(&mut self) {
         match self.page.look() {
             Ok(remade) => self.remade += remade as u64,
             Err(e) => self.events.push(Event::Failed(e.to_string())),
@@ -213,9 +225,7 @@ impl<S: Segments + Clone> Publisher<S> {
     }
 
     fn standing(&mut self) -> State {
-        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else {
-            return if self.room() > 0 { State::Running } else { State::Full };
-        };
+        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else { return State::WaitingForLog };
         // 0: log is just starting. A moment between log's two stores of durable shows no value.
         let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else {
             return self.state;
@@ -229,6 +239,11 @@ impl<S: Segments + Clone> Publisher<S> {
         }
         if self.is_superseded() {
             return State::ForeignLog;
+        }
+        // An entry is accepted only in a spool that log has mapped: then the loss of its name together with conv loses
+        // nothing. A log that died still shows what it had mapped, and conv goes on.
+        if log.mapped() != spool.generation() {
+            return State::WaitingForLog;
         }
         if self.room() > 0 { State::Running } else { State::Full }
     }
@@ -252,10 +267,10 @@ impl<S: Segments + Clone> Publisher<S> {
             if now_ns >= self.retry_ns {
                 self.begin_epoch(log_id, grant, now_ns);
             }
-            return if self.spool.is_some() { State::Running } else { State::Starting };
+            return if self.spool.is_some() { self.standing() } else { State::Starting };
         }
         if self.proposal.is_none_or(|mine| mine.epoch <= granted) {
-            let epoch = 1 + granted.max(self.epoch_seen);
+            let epoch = granted.max(self.epoch_seen).saturating_add(1);
             self.epoch_seen = epoch;
             self.nonce = self.nonce.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1); // another one each time
             let proposal = Proposal { epoch, nonce: self.nonce };

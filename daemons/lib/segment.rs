@@ -7,11 +7,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
 use shared_memory::ShmemConf;
 
 use crate::sys::{self, Map};
@@ -53,6 +52,12 @@ impl Memory for Copied {
     }
 }
 
+impl<M: Memory> Memory for &M {
+    fn words(&self) -> &[AtomicU64] {
+        M::words(self)
+    }
+}
+
 /// May the memory be stored to?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -69,6 +74,9 @@ pub trait Segments {
 
     /// The segment of this name; `None` if there is none, it is a placeholder, or it is not a proper file.
     fn open(&self, name: &str, access: Access) -> Option<Self::Mem>;
+
+    /// Is there a proper segment of this name, whether or not it can be opened now (no descriptors, no memory)?
+    fn exists(&self, name: &str) -> bool;
 
     /// Makes a segment of `words` zeroed words, lets `fill` write it, and only then gives it its name, replacing
     /// whatever had it.
@@ -132,7 +140,7 @@ impl Shm {
         Path::new(SHM).join(name)
     }
 
-    /// Opens without following links; only a plain file with one name that nobody else may touch will do.
+    /// Opens without following links.
     fn file(name: &str, access: Access) -> io::Result<File> {
         let flags = match access {
             Access::Read => OFlags::RDONLY,
@@ -140,13 +148,8 @@ impl Shm {
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(Shm::path(name), flags, Mode::empty())?);
-        let meta = file.metadata()?;
-        let proper = meta.is_file() && meta.mode() & 0o007 == 0 && meta.nlink() == 1;
-        if !proper || meta.uid() != rustix::process::geteuid().as_raw() {
+        if !proper(&rustix::fs::fstat(&file)?) {
             return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        if meta.len() == 0 || meta.len() > LEN_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(file)
     }
@@ -172,6 +175,15 @@ impl Shm {
     }
 }
 
+/// Only a plain file of ours with one name that nobody else may touch will do; an empty one is a placeholder.
+fn proper(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_mode & 0o007 == 0
+        && stat.st_nlink == 1
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+        && (1..=LEN_MAX).contains(&(stat.st_size as u64))
+}
+
 impl Segments for Shm {
     type Mem = Map;
 
@@ -182,6 +194,11 @@ impl Segments for Shm {
             Access::Read => Map::readable(file, len).ok(),
             Access::Write => Map::writable(file, len).ok(),
         }
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        let stat = rustix::fs::statat(rustix::fs::CWD, Shm::path(name), AtFlags::SYMLINK_NOFOLLOW);
+        stat.is_ok_and(|s| proper(&s))
     }
 
     fn create(

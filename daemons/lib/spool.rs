@@ -17,6 +17,7 @@ pub const CAPACITY_MIN: u64 = 1 << 8;
 pub const CAPACITY_MAX: u64 = 1 << 26;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IPCPSPL1");
+const GENERATION: usize = 88 / 8;
 const HEAD: usize = 128 / 8;
 const TAIL: usize = 256 / 8;
 const RETIRED: usize = 384 / 8;
@@ -100,6 +101,7 @@ impl Header {
         words[8].store(self.start_wall_ns, Ordering::Relaxed);
         words[9].store(self.start_mono_ns, Ordering::Relaxed);
         words[10].store(std::process::id() as u64, Ordering::Relaxed);
+        words[GENERATION].store(fastrand::u64(1..), Ordering::Relaxed);
         let frozen = self.frozen();
         words[7].store(Header::crc(&frozen), Ordering::Relaxed);
         for (to, word) in words.iter().zip(frozen).rev() {
@@ -273,6 +275,11 @@ impl<M: Memory> SpoolWriter<M> {
     /// What never changes.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The number of this file: a spool put back under its name has another one.
+    pub fn generation(&self) -> u64 {
+        self.memory.words()[GENERATION].load(Ordering::Relaxed)
     }
 
     /// Highest accepted seq.
@@ -513,6 +520,11 @@ impl<M: Memory> SpoolReader<M> {
     /// Highest durable seq that conv has seen.
     pub fn tail(&self) -> u64 {
         self.memory.words()[TAIL].load(Ordering::Acquire)
+    }
+
+    /// The number of this file.
+    pub fn generation(&self) -> u64 {
+        self.memory.words()[GENERATION].load(Ordering::Relaxed)
     }
 
     /// Has a new spool taken the place of this one?

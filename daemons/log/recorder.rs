@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
@@ -43,6 +45,9 @@ struct Recorder {
     generation: u64,
     /// A grant is on its way to the disk.
     granting: bool,
+    /// Generation of the spool that the page shows as mapped.
+    mapped: u64,
+    waiting: Waiting,
     remade: u64,
     woken: u64,
 }
@@ -72,6 +77,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         buffers,
         generation: 0,
         granting: false,
+        mapped: 0,
+        waiting: Waiting::default(),
         remade: 0,
         woken: 0,
     };
@@ -203,7 +210,11 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
     page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
     match grant {
         Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
-        _ => page.set_identity(record.log_id(), epoch),
+        _ => {
+            // The page may be one that another record's life left.
+            page.set_grant(page::Grant::default());
+            page.set_identity(record.log_id(), epoch);
+        }
     }
     // After the epoch: who sees what is durable must not take it from the spool of an epoch that was given up.
     shared.durable.store(durable, Ordering::Release);
@@ -271,6 +282,7 @@ impl Recorder {
                 self.granting = false;
                 self.intake.rewind(next);
                 let page = self.shared.page();
+                self.mapped = 0; // as begin() does
                 page.begin(next - 1, page::new_session(), std::process::id().into(), sys::wall_ns());
             }
         }
@@ -291,7 +303,17 @@ impl Recorder {
         let urgent = received.saturating_sub(durable) >= self.intake.capacity() / 4;
         let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, urgent }); // fails only after the thread ended
         self.shared.page().set_received(received);
+        self.show_mapped();
         true
+    }
+
+    /// conv accepts entries only in the spool that we have mapped.
+    fn show_mapped(&mut self) {
+        let mapped = self.intake.mapped();
+        if mapped != self.mapped {
+            self.mapped = mapped;
+            self.shared.page().set_mapped(mapped);
+        }
     }
 
     /// conv asks for a new epoch, and the old one is taken to its end.
@@ -302,7 +324,7 @@ impl Recorder {
         if let Some(asked) = self.intake.proposal() {
             self.granting = true;
             let grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base: self.intake.next() };
-            let _ = self.jobs.send(Job::Grant(grant));
+            let _ = self.jobs.send(Job::Grant { grant, generation: self.generation });
         }
     }
 
@@ -323,7 +345,10 @@ impl Recorder {
             }
             return ring::awake(self.shared.page().waiting());
         } else {
-            Duration::from_millis(5) // no spool yet: a proposal may come any moment
+            // No spool: conv may put one there any moment, and accepts nothing before we have mapped it.
+            self.intake.look();
+            self.show_mapped();
+            Duration::from_millis(5)
         };
         if let Ok(done) = self.done.recv_timeout(limit) {
             self.note(done);
@@ -339,6 +364,7 @@ impl Recorder {
         said: &mut Said,
     ) -> Result<(), Failure> {
         self.intake.look();
+        self.show_mapped();
         let state = self.state(now, draining);
         let mut page = self.shared.page();
         self.remade += page.look().map_err(Failure::system)? as u64;
@@ -367,7 +393,7 @@ impl Recorder {
             buffered,
         ]);
         drop(page);
-        self.tell(state, said);
+        self.tell(state, now, said);
         if context.notifier.status_due(now) {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
@@ -385,9 +411,11 @@ impl Recorder {
         if draining { State::Draining } else { self.intake.state() }
     }
 
-    fn tell(&self, state: State, said: &mut Said) {
+    fn tell(&mut self, state: State, now: u64, said: &mut Said) {
+        if self.waiting.is_news(state == State::WaitingForConv, now) {
+            log::info!("waiting for ipc-conv");
+        }
         match state {
-            State::WaitingForConv if said.is_new("conv") => log::info!("waiting for ipc-conv"),
             State::ForeignLog => {
                 if let Some(f) = self.intake.foreign().filter(|_| said.is_new("foreign")) {
                     log::error!(

@@ -32,7 +32,12 @@ pub enum Job {
         urgent: bool,
     },
     /// Make everything and this grant durable.
-    Grant(Grant),
+    Grant {
+        /// The grant.
+        grant: Grant,
+        /// As above.
+        generation: u64,
+    },
     /// Make everything durable and end.
     Stop,
 }
@@ -170,7 +175,7 @@ impl Writer {
                     self.commit();
                 }
             }
-            Some(Job::Grant(grant)) => self.grant(grant),
+            Some(Job::Grant { grant, generation }) => self.grant(grant, generation),
             Some(Job::Stop) => return false,
             None => self.commit(),
         }
@@ -265,9 +270,10 @@ impl Writer {
         sys::wake(page.durable_word());
     }
 
-    fn grant(&mut self, grant: Grant) {
+    fn grant(&mut self, grant: Grant, generation: u64) {
         self.commit();
-        loop {
+        // After a rewind the record ends elsewhere: the proposal is answered anew when all is taken again.
+        while generation == self.generation {
             match self.on_disk(|record| record.grant(grant)) {
                 Ok(()) => {
                     self.show_grant(grant);

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{Context, Every100ms, Failure, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -35,7 +35,7 @@ struct Printer {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut printer = Printer::start(context)?;
     context.notifier.ready();
-    let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+    let (mut every_100_ms, mut waiting) = (Every100ms::default(), Waiting::default());
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
@@ -43,7 +43,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // Also at the end: a short job is over before the register is looked for again.
         if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
-            printer.look(now, &mut said)?;
+            printer.look(now, &mut waiting)?;
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &printer.status());
             }
@@ -86,11 +86,11 @@ impl Printer {
         })
     }
 
-    fn look(&mut self, now: u64, said: &mut Said) -> Result<(), Failure> {
+    fn look(&mut self, now: u64, waiting: &mut Waiting) -> Result<(), Failure> {
         self.remade += self.page.look().map_err(Failure::system)? as u64;
         self.register.look();
         let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
-        if state == State::WaitingForStat && said.is_new("stat") {
+        if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!("waiting for ipc-stat");
         }
         self.page.set_counters(&[self.printed, self.superseded, self.remade, self.woken]);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said};
+use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -37,6 +37,8 @@ struct Follower {
     log_id: u64,
     fold: Fold,
     buffer: Vec<u8>,
+    /// The record's end when we began: nothing is published before it is reached, so that n never falls.
+    catch_up: u64,
     published: u64,
     next_snapshot: u64,
     /// What folding the entries since the last checkpoint took, ns.
@@ -44,6 +46,7 @@ struct Follower {
     checkpoint_ns: u64,
     counts: Counts,
     said: Said,
+    waiting: Waiting,
 }
 
 /// In the order of the page's counters.
@@ -104,12 +107,14 @@ impl Follower {
             log_id: 0,
             fold: Fold::new(),
             buffer: Vec::with_capacity(CHUNK * LEN),
+            catch_up: 0,
             published: 0,
             next_snapshot: 0,
             replay_ns: 0,
             checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
             counts: Counts::default(),
             said: Said::default(),
+            waiting: Waiting::default(),
             shm,
             names,
             page,
@@ -136,10 +141,8 @@ impl Follower {
         ]);
         self.page.set_state(self.state());
         self.page.set_beat(now);
-        if self.state() == State::WaitingForLog && self.said.is_new("log") {
+        if self.waiting.is_news(self.state() == State::WaitingForLog, now) {
             log::info!("waiting for ipc-log");
-        } else if self.state() == State::Running {
-            self.said.clear();
         }
         Ok(())
     }
@@ -172,7 +175,8 @@ impl Follower {
             self.begin(log_id, durable);
         }
         let more = durable > self.fold.n && self.fold_some(durable);
-        if self.fold.n != self.published && (!more || now >= self.next_snapshot) {
+        let caught_up = self.fold.n >= self.catch_up;
+        if caught_up && self.fold.n != self.published && (!more || now >= self.next_snapshot) {
             self.publish(now);
         }
         if self.replay_ns >= self.checkpoint_ns {
@@ -189,7 +193,7 @@ impl Follower {
                 "the record is now {log_id:016x} with {durable} entries: the statistics begin anew from it"
             );
         }
-        self.log_id = log_id;
+        (self.log_id, self.catch_up) = (log_id, durable);
         self.record = None;
         self.fold = self.newest_checkpoint(log_id, durable).unwrap_or_default();
         self.replay_ns = 0;

@@ -15,6 +15,7 @@ pub use witness::{Seen, Witness};
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub struct Pipeline {
     pub paths: Paths,
     pub lives: Lives,
     dir: tempfile::TempDir,
+    begun: Instant,
     children: [Option<Child>; 4],
     /// conv came to the end of its source and left by itself: it is not started again.
     pub source_ended: bool,
@@ -84,6 +86,7 @@ impl Pipeline {
             paths,
             lives: Lives::default(),
             dir,
+            begun: Instant::now(),
             children,
             source_ended: false,
             stopping: [false; 4],
@@ -124,7 +127,8 @@ impl Pipeline {
         self.stopping[role as usize] = false;
         let mut c = self.command(role.program());
         c.arg("--config").arg(self.config());
-        c.stdout(self.output(role, "out")).stderr(self.output(role, "err"));
+        c.stdout(self.append_to(role.name())).stderr(self.append_to("story"));
+        self.note(format_args!("start {}", role.name()));
         self.children[role as usize] = Some(c.spawn().expect("setpriv (util-linux) starts the daemon"));
     }
 
@@ -139,6 +143,7 @@ impl Pipeline {
     pub fn signal(&self, role: Role, signal: Signal) {
         if let Some(child) = &self.children[role as usize] {
             let pid = Pid::from_raw(child.id() as i32).unwrap();
+            self.note(format_args!("{signal:?} to {}", role.name()));
             kill_process(pid, signal).expect("our own child, not yet waited for");
         }
     }
@@ -148,6 +153,7 @@ impl Pipeline {
         if let Some(mut child) = self.children[role as usize].take() {
             child.kill().unwrap();
             let status = child.wait().unwrap();
+            self.note(format_args!("killed {}: {status}", role.name()));
             self.judge_exit(role, status, true);
         }
     }
@@ -215,6 +221,17 @@ impl Pipeline {
         Spool::open(&self.paths.spool()).and_then(|s| s.head())
     }
 
+    /// Has this role mapped the spool that has the name now?
+    pub fn holds_the_spool(&self, role: Role) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let inode = fs::metadata(self.paths.spool()).map(|m| m.ino());
+        let child = self.children[role as usize].as_ref();
+        let maps =
+            child.and_then(|c| fs::read_to_string(format!("/proc/{}/maps", c.id())).ok()).unwrap_or_default();
+        let inodes = maps.lines().filter_map(|l| l.split_whitespace().nth(4)?.parse::<u64>().ok());
+        inode.is_ok_and(|inode| inodes.into_iter().any(|i| i == inode))
+    }
+
     /// n of the snapshot, 0 while there is none.
     pub fn folded(&self) -> u64 {
         snapshot_rows(&self.paths.snapshot()).first().map_or(0, |r| r.row.n)
@@ -260,10 +277,7 @@ impl Pipeline {
         assert!(strangers.is_empty(), "processes left: {strangers:?}");
         let objects = self.objects();
         assert!(objects.is_empty(), "objects left: {objects:?}{}", self.state());
-        for role in Role::ALL {
-            let text = self.text(role, "err");
-            assert!(!text.contains("panicked"), "{} panicked:\n{}", role.name(), tail(&text));
-        }
+        assert!(!self.story().contains("panicked"), "panicked{}", self.state());
     }
 
     /// Processes that were started with our configuration and are not our children.
@@ -278,18 +292,29 @@ impl Pipeline {
             .collect()
     }
 
-    /// What a daemon wrote; `stream` is "out" or "err".
-    pub fn text(&self, role: Role, stream: &str) -> String {
-        let bytes = fs::read(self.output_path(role, stream)).unwrap_or_default();
+    /// What a daemon wrote to its standard output.
+    pub fn output(&self, role: Role) -> String {
+        self.text(role.name())
+    }
+
+    /// What all daemons wrote to standard error, and what was done to them, in the order of time.
+    pub fn story(&self) -> String {
+        self.text("story")
+    }
+
+    /// Add a line to the story.
+    pub fn note(&self, what: impl std::fmt::Display) {
+        let line = format!("[{:.3}] {what}\n", self.begun.elapsed().as_secs_f64());
+        self.append_to("story").write_all(line.as_bytes()).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = fs::read(self.dir().join(format!("{name}.txt"))).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn output_path(&self, role: Role, stream: &str) -> PathBuf {
-        self.dir().join(format!("{}.{stream}", role.name()))
-    }
-
-    fn output(&self, role: Role, stream: &str) -> File {
-        File::options().create(true).append(true).open(self.output_path(role, stream)).unwrap()
+    fn append_to(&self, name: &str) -> File {
+        File::options().create(true).append(true).open(self.dir().join(format!("{name}.txt"))).unwrap()
     }
 
     /// All that helps to understand a failure.
@@ -305,16 +330,16 @@ impl Pipeline {
                 None => text += &format!("\n{:6} no page", role.name()),
             }
             let runs = if self.is_running(role) { "runs" } else { "does not run" };
-            text += &format!(", {runs}\n{}", tail(&self.text(role, "err")));
+            text += &format!(", {runs}");
         }
-        text
+        text + "\n" + &tail(&self.story())
     }
 }
 
 /// The last lines, indented.
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].iter().map(|l| format!("    {l}\n")).collect()
+    lines[lines.len().saturating_sub(80)..].iter().map(|l| format!("    {l}\n")).collect()
 }
 
 impl Drop for Pipeline {

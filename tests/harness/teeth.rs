@@ -168,6 +168,17 @@ fn a_damaged_slot_is_found_at_both_ends() {
 }
 
 #[test]
+fn what_stands_above_head_was_not_accepted() {
+    let seen = Stage::new().seen(|s| {
+        s.durable(300);
+        put(&s.spool, 256, 300);
+        put_entry(&s.spool, 301);
+    });
+    assert!(seen.accepted.iter().all(|e| checker::Entry::read(e).seq <= 300));
+    assert!(seen.faults.is_empty(), "{}", seen.faults);
+}
+
+#[test]
 fn statistics_ahead_of_the_disk_are_found() {
     found(&Stage::new().faults(|s| s.publish(201)), "only 200 is durable");
 }

@@ -112,7 +112,8 @@ struct Cursor {
 
 impl Look for SpoolWitness {
     fn look(&mut self, seen: &mut Seen) -> Option<()> {
-        for role in [Role::Log, Role::Stat, Role::Report] {
+        // Not report's: it says which snapshot was printed last, and a stat that begins anew shows lower ones.
+        for role in [Role::Log, Role::Stat] {
             let _ = self.cursor(role, seen);
         }
         let spool = Spool::open(&self.paths.spool())?;
@@ -133,6 +134,10 @@ impl SpoolWitness {
     fn accepted(&mut self, spool: &Spool, seen: &mut Seen) {
         for end in [Spool::head, |s: &Spool| s.tail().map(|t| t + 1)] {
             let Some(seq) = end(spool).filter(|s| *s != self.last_seq) else { continue };
+            // Head first, then the slot: what a killed conv left above head is whole, too, but was never accepted.
+            if spool.head().is_none_or(|head| seq > head) {
+                continue;
+            }
             if let Some(raw) = whole(spool, seq) {
                 seen.accepted.push(raw);
                 self.last_seq = seq;

@@ -121,7 +121,8 @@ impl Source for Lines {
     }
 
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-        for n in 0..out.len() {
+        let wanted = out.len();
+        for (n, slot) in out.iter_mut().enumerate() {
             let (start, searched) = (self.start, self.searched);
             let Some(line) = self.next_line()? else {
                 return Ok(match (n, self.ended) {
@@ -132,7 +133,7 @@ impl Source for Lines {
             };
             let text = std::str::from_utf8(&self.buffer[line.clone()]).unwrap_or("");
             match decimal::parse(text.trim(), self.decimals) {
-                Ok(value) => out[n] = value,
+                Ok(value) => *slot = value,
                 // What stands before a bad line goes first: the line is met again at the next call. Reading on may have
                 // moved the buffer, so that `start` is then a place in the old one: only an unmoved line is given back.
                 Err(_) if n > 0 && line.start == start => {
@@ -151,7 +152,7 @@ impl Source for Lines {
             }
             self.line += 1;
         }
-        Ok(Supply::Samples(out.len()))
+        Ok(Supply::Samples(wanted))
     }
 }
 

@@ -1,4 +1,5 @@
 //! Tests of the configuration through its public face; those of whole files are in tests/config.rs.
+#![forbid(unsafe_code)]
 
 use super::*;
 

@@ -1,0 +1,249 @@
+//! The rules of an edge that is not the spool itself: what to send, what to believe (docs/architecture.md, "Edges").
+//!
+//! Carriers are dumb: they may lose, repeat, reorder, tear or forge. The truth is in the spool, which both ends see; an
+//! edge only saves the receiver from looking there for what has not changed. So every rule here needs no answer, no
+//! acknowledgement and no memory that outlives its process.
+#![forbid(unsafe_code)]
+
+use crate::entry::{Entry, LEN};
+use crate::page::State;
+use crate::ring::Ring;
+
+/// No progress of the receiver for this long, ns: go back and send again (E2).
+pub const PATIENCE_NS: u64 = 60_000_000;
+/// Bytes that a receiver takes from its carrier in one turn at most, so that garbage cannot hold it up (E3).
+pub const TURN_BYTES: usize = 64 * 1024;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The carrier has all of it.
+    Sent,
+    /// No room now; nothing of it was taken. Try again in the next turn (E5).
+    Full,
+    /// The other end, or the object itself, is gone.
+    Gone,
+}
+
+/// Moves messages of one or more entries along one edge. Neither call ever blocks.
+pub trait Carrier {
+    /// Entries in one message at most.
+    fn batch(&self) -> usize;
+    /// Is a message kept together (queue, datagram), or is this a stream of bytes?
+    fn keeps_messages(&self) -> bool;
+    /// Gives one message, a multiple of 32 bytes, to the carrier.
+    fn send(&mut self, message: &[u8]) -> Sent;
+    /// Takes one message, or what has come of the stream; returns its length, 0 for nothing.
+    fn recv(&mut self, out: &mut [u8]) -> usize;
+    /// Has the object under the name become another one (E4)?
+    fn stale(&self) -> bool;
+}
+
+/// What the sender reads in the receiver's page.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Number of its life.
+    pub session: u64,
+    /// Highest seq it has.
+    pub received: u64,
+    /// What it is doing.
+    pub state: Option<State>,
+    /// Where it listens.
+    pub address: &'a str,
+}
+
+/// conv's end: which entries go out next. `sent` is a guess that lives in this process only.
+#[derive(Debug)]
+pub struct Sender {
+    address: String,
+    /// stat may be overtaken by the spool and reads the rest from the record; log may not.
+    may_jump: bool,
+    session: Option<u64>,
+    sent: u64,
+    received: u64,
+    moved_ns: u64,
+    message: Vec<u8>,
+}
+
+impl Sender {
+    /// Sends to whoever receives at `address`. `may_jump`: entries that left the spool are skipped (E8, stat only).
+    pub fn new(address: &str, may_jump: bool) -> Sender {
+        let address = address.into();
+        Sender { address, may_jump, session: None, sent: 0, received: 0, moved_ns: 0, message: Vec::new() }
+    }
+
+    /// Does the receiver listen where we send (E7)? If not, nothing is sent, and one of the two must be restarted.
+    pub fn is_right(&self, peer: &Peer) -> bool {
+        peer.address == self.address
+    }
+
+    /// Highest seq sent, as far as we know.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Sends what fits and returns how many entries went out. `tail` and `head` are the spool's.
+    pub fn turn(
+        &mut self,
+        carrier: &mut impl Carrier,
+        peer: &Peer,
+        ring: Ring,
+        (tail, head): (u64, u64),
+        now_ns: u64,
+    ) -> Result<u64, Gone> {
+        if !self.is_right(peer) {
+            return Ok(0);
+        }
+        self.follow(peer, tail, now_ns);
+        let before = self.sent;
+        // Below tail there is nothing to send; beyond head the peer's word makes no sense.
+        while self.sent >= tail && self.sent < head {
+            let last = head.min(self.sent + carrier.batch().max(1) as u64);
+            self.message.clear();
+            self.message.extend((self.sent + 1..=last).flat_map(|seq| ring.load(seq).to_bytes()));
+            match carrier.send(&self.message) {
+                Sent::Sent => self.sent = last,
+                Sent::Full => break,
+                Sent::Gone => return Err(Gone),
+            }
+        }
+        Ok(self.sent - before)
+    }
+
+    fn follow(&mut self, peer: &Peer, tail: u64, now_ns: u64) {
+        let another_life = self.session != Some(peer.session); // E1
+        let moved = peer.received != self.received;
+        if another_life || moved || self.sent <= peer.received {
+            self.moved_ns = now_ns;
+        }
+        let busy = matches!(peer.state, Some(State::DiskFull | State::DiskSlow));
+        let stuck = now_ns.saturating_sub(self.moved_ns) >= PATIENCE_NS && !busy; // E2
+        if another_life || stuck || self.sent < peer.received {
+            self.sent = peer.received;
+            self.moved_ns = now_ns;
+        }
+        (self.session, self.received) = (Some(peer.session), peer.received);
+        if self.may_jump {
+            self.sent = self.sent.max(tail); // E8
+        }
+    }
+}
+
+/// The carrier's other end or its object is gone: reopen it (E4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the receiving end is gone; it is opened again as soon as its owner has remade it")]
+pub struct Gone;
+
+/// What a receiver has refused, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Came again.
+    pub duplicate: u64,
+    /// Came too early.
+    pub gap: u64,
+    /// Runs of bytes that are no entry of this epoch.
+    pub bad: u64,
+    /// Whole and in turn, but not what conv has accepted.
+    pub injected: u64,
+    /// Accepted, but the slot is damaged: CORRUPT was taken in its place.
+    pub corrupt: u64,
+}
+
+/// The spool as the receiver sees it: it decides what is true (E6).
+#[derive(Clone, Copy)]
+pub struct Truth<'m> {
+    /// Its slots.
+    pub ring: Ring<'m>,
+    /// Highest accepted seq, loaded after the bytes came.
+    pub head: u64,
+    /// Highest seq whose slot may hold something newer.
+    pub tail: u64,
+}
+
+/// log's or stat's end: takes an entry if it is whole, in turn, and what the spool says.
+#[derive(Debug)]
+pub struct Receiver {
+    epoch: u32,
+    next: u64,
+    /// What a stream has brought of an entry so far.
+    rest: Vec<u8>,
+    /// The stream is out of step: only an entry with `seq == next` brings it back.
+    lost: bool,
+    refused: Refused,
+}
+
+impl Receiver {
+    /// Waits for entry `next` of `epoch`.
+    pub fn new(epoch: u32, next: u64) -> Receiver {
+        Receiver { epoch, next, rest: Vec::new(), lost: false, refused: Refused::default() }
+    }
+
+    /// The next seq to be taken; `received` is one less.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What was refused so far.
+    pub fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// Judges one message and appends what is taken to `out`.
+    pub fn message(&mut self, message: &[u8], truth: &Truth, out: &mut Vec<u8>) {
+        let (entries, torn) = message.as_chunks::<LEN>();
+        for bytes in entries {
+            let entry = Entry::from_bytes(bytes);
+            if self.is_ours(&entry) { self.judge(&entry, truth, out) } else { self.refused.bad += 1 }
+        }
+        self.refused.bad += !torn.is_empty() as u64;
+    }
+
+    /// Judges what has come of a stream, at most [`TURN_BYTES`] at a time, and appends what is taken to `out`.
+    pub fn stream(&mut self, bytes: &[u8], truth: &Truth, out: &mut Vec<u8>) {
+        let mut all = std::mem::take(&mut self.rest);
+        all.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(bytes) = all.get(at..).and_then(|b| b.first_chunk::<LEN>()) {
+            let entry = Entry::from_bytes(bytes);
+            if self.is_ours(&entry) && (!self.lost || entry.seq == self.next) {
+                self.lost = false;
+                self.judge(&entry, truth, out);
+                at += LEN;
+            } else {
+                self.refused.bad += !self.lost as u64;
+                self.lost = true;
+                at += 1;
+            }
+        }
+        self.rest = all.split_off(at);
+    }
+
+    fn is_ours(&self, entry: &Entry) -> bool {
+        entry.epoch == self.epoch && entry.is_whole()
+    }
+
+    fn judge(&mut self, entry: &Entry, truth: &Truth, out: &mut Vec<u8>) {
+        match entry.seq {
+            s if s < self.next => self.refused.duplicate += 1,
+            s if s > self.next => self.refused.gap += 1,
+            s if s > truth.head => self.refused.injected += 1,
+            s if s <= truth.tail => {} // its slot may be another's by now: the record has it
+            s => {
+                let slot = truth.ring.load(s);
+                if slot == *entry {
+                    self.take(entry, out);
+                } else if slot.seq == s && self.is_ours(&slot) {
+                    self.refused.injected += 1;
+                } else {
+                    self.refused.corrupt += 1;
+                    self.take(&Entry::corrupt(s, self.epoch), out);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, entry: &Entry, out: &mut Vec<u8>) {
+        out.extend_from_slice(&entry.to_bytes());
+        self.next += 1;
+    }
+}

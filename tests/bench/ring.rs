@@ -1,0 +1,151 @@
+//! Spool publish and mandatory read: two processes pinned apart, CRC made and checked, every payload copied.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ipc_pipeline::entry::LEN;
+use ipc_pipeline::page::{OwnPage, PeerPage};
+use ipc_pipeline::ring;
+use ipc_pipeline::segment::{Access, Segments, Shm};
+use ipc_pipeline::spool::{Feed, Header, Position, SpoolReader, SpoolWriter};
+use ipc_pipeline::sys;
+
+use crate::{median, probe};
+
+/// 4 MiB of entries: just above the second-level cache, where it is fastest.
+const CAPACITY: u64 = 1 << 17;
+
+struct Names {
+    spool: String,
+    page: String,
+}
+
+fn names(tag: &str) -> Names {
+    Names {
+        spool: format!("ipc-pipeline@bench-{tag}.spool"),
+        page: format!("ipc-pipeline@bench-{tag}.page.log"),
+    }
+}
+
+/// All figures of the ring.
+pub fn run() {
+    println!(
+        "ring: {CAPACITY} entries of 32 bytes, two processes pinned to processors 0 and 1, CRC made and checked"
+    );
+    println!("  {:<34} {:>10} {:>9}  {:>9}", "", "M entries/s", "range", "distance");
+    let cases = [
+        ("batches of 1024, reader spins", 1024, false),
+        ("batches of 1024, reader may sleep", 1024, true),
+        ("batches of 32, reader spins", 32, false),
+        ("batches of 32, reader may sleep", 32, true),
+        ("single, reader spins", 1, false),
+        ("single, reader may sleep", 1, true),
+    ];
+    for (text, batch, sleeps) in cases {
+        let mut rates = Vec::new();
+        let mut classes = Vec::new();
+        while rates.len() < 5 && classes.len() < 15 {
+            let before = probe::class(probe::round_trip_ns());
+            let rate = measure(batch, sleeps);
+            let after = probe::class(probe::round_trip_ns());
+            classes.push(before);
+            if before == after {
+                rates.push(rate); // a sample in which the distance changed says nothing
+            }
+        }
+        let near = classes.iter().filter(|c| **c == "near").count();
+        let (low, high) = rates.iter().fold((f64::MAX, 0f64), |(l, h), r| (l.min(*r), h.max(*r)));
+        println!(
+            "  {text:<34} {:>10.1} {low:>5.0}-{high:<5.0} {:>4} of {} near",
+            median(rates),
+            near,
+            classes.len()
+        );
+    }
+    probe::unpin();
+}
+
+/// M entries/s of one run of about a second.
+fn measure(batch: usize, sleeps: bool) -> f64 {
+    let tag = format!("{}-{:x}", std::process::id(), fastrand::u32(..));
+    let names = names(&tag);
+    let shm = Shm::new(0o600);
+    let header =
+        Header { capacity: CAPACITY, log_id: 1, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
+    let feed = Feed::default();
+    let map = shm
+        .create(&names.spool, header.words(), &mut |w| SpoolWriter::<sys::Map>::fill(w, &header, &feed, 0))
+        .expect("a spool in /dev/shm");
+    let mut spool = SpoolWriter::resume(map).expect("a new spool");
+    let entries: u64 = if batch > 1 { 60_000_000 } else { 20_000_000 };
+    let mut child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["ring-reader", &tag, &(entries + 3).to_string(), if sleeps { "sleep" } else { "spin" }])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the reader");
+    let mut page = PeerPage::new(shm.clone(), &names.page, 1);
+    while page.get().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+        page.look();
+    }
+    let page = page.get().expect("it is there");
+    probe::pin(0);
+    let values: Vec<i32> = (0..batch as i32).collect();
+    let begun = Instant::now();
+    while spool.head() < entries + 3 {
+        let mut room = spool.room();
+        while room < batch as u64 {
+            let received = page.received();
+            if received > spool.tail() {
+                spool.release(received);
+            }
+            room = spool.room();
+            std::hint::spin_loop();
+        }
+        spool.push_samples(&values, |i| i);
+        spool.commit(Position::default());
+        if sleeps && ring::must_wake([page.waiting()]) {
+            sys::wake(spool.head_word());
+        }
+    }
+    while page.received() < entries + 3 {
+        std::hint::spin_loop();
+    }
+    let rate = entries as f64 / begun.elapsed().as_secs_f64() / 1e6;
+    let _ = child.wait();
+    for name in [names.spool, names.page] {
+        let _ = std::fs::remove_file(ipc_pipeline::names::shm_path(&name));
+    }
+    rate
+}
+
+/// The child: reads everything, checks it, copies it.
+pub fn reader(args: &[String]) {
+    let [tag, last, mode] = args else { return };
+    let (names, last) = (names(tag), last.parse::<u64>().unwrap_or(0));
+    let shm = Shm::new(0o600);
+    probe::pin(1);
+    let map = shm.open(&names.spool, Access::Read).expect("the spool");
+    let spool = SpoolReader::new(map).expect("a spool");
+    let page = OwnPage::open(shm, &names.page, 1).expect("a page");
+    let mut out = vec![0; 4096 * LEN];
+    let mut next = 1;
+    while next <= last {
+        let head = ring::accepted(spool.ring());
+        if head < next {
+            if mode == "sleep" && ring::may_sleep(page.waiting(), spool.head_word(), head) {
+                sys::wait(spool.head_word(), head, Duration::from_millis(100));
+            }
+            if mode == "sleep" {
+                ring::awake(page.waiting());
+            }
+            std::hint::spin_loop();
+            continue;
+        }
+        let n = (head - next + 1).min(4096) as usize;
+        let valid = ring::copy_valid(spool.ring(), next, 1, &mut out[..n * LEN]);
+        assert_eq!(valid, n, "entry {}", next + valid as u64);
+        next += n as u64;
+        page.set_received(next - 1);
+    }
+}
