@@ -165,12 +165,12 @@ fn nothing_is_accepted(p: &mut Pipeline, head: u64, conv_says: &str) {
         p.wait_for("it is seen", BOUND, |p| p.state_of(role) == "foreign log");
     }
     let durable = p.durable();
-    p.wait_for("log says so", BOUND, |p| p.text(Role::Log, "err").contains("does not fit this record"));
+    p.wait_for("log says so", BOUND, |p| p.said_by(Role::Log).contains("does not fit this record"));
     std::thread::sleep(Duration::from_millis(500)); // nothing happens: for how long?
     assert_eq!((p.head(), p.durable()), (Some(head), durable), "nothing is accepted, nothing is taken");
-    says_once(&p.text(Role::Conv, "err"), conv_says);
-    says_once(&p.text(Role::Log, "err"), "does not fit this record");
-    let text = p.text(Role::Conv, "err");
+    says_once(&p.said_by(Role::Conv), conv_says);
+    says_once(&p.said_by(Role::Log), "does not fit this record");
+    let text = p.said_by(Role::Conv);
     assert!(text.contains("objects remove --abandon"), "the remedy: {text}");
     Role::ALL.into_iter().for_each(|r| p.stop(r, BOUND));
     assert_eq!(p.head(), Some(head));

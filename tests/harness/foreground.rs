@@ -64,6 +64,12 @@ impl Pipeline {
         format!("{text}{errors}")
     }
 
+    /// What a daemon that was started by hand wrote to standard error, in all its lives.
+    pub fn said_by(&self, role: Role) -> String {
+        let (story, name) = (self.story(), format!("ipc-{}: ", role.name()));
+        story.lines().filter(|l| l.starts_with(&name)).map(|l| format!("{l}\n")).collect()
+    }
+
     /// What `status --json` says.
     pub fn status(&self) -> serde_json::Value {
         let out = self.ctl(&["status", "--json"]);
