@@ -212,8 +212,8 @@ fn a_read_only_file_system() {
     volume.remount("rw");
     p.wait_for("all is accepted", BOUND, |p| !p.is_running(Role::Conv));
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
-    let said = p.text(Role::Log, "err").matches("Read-only file system").count();
-    assert_eq!(said, 1, "said once:\n{}", p.text(Role::Log, "err"));
+    let said = p.said_by(Role::Log).matches("Read-only file system").count();
+    assert_eq!(said, 1, "said once:\n{}", p.said_by(Role::Log));
     assert_eq!(p.judge_lines(40_000).samples, 40_000);
     p.remove_objects();
     p.assert_nothing_left();

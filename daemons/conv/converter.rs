@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate, SourceConfig};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Waiting};
 use ipc_pipeline::entry::Reason;
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
@@ -89,6 +89,12 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         }
         let state = converter.publisher.turn(now);
         if look {
+            if converter.publisher.is_superseded() {
+                return Err(Failure::new(
+                    EXIT_OBJECT,
+                    "the spool was given up: ending, to begin a new epoch",
+                ));
+            }
             converter.look(state, now);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &converter.status(state));

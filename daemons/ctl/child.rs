@@ -40,6 +40,8 @@ pub struct Child {
     not_before: Instant,
     /// The process has said READY=1.
     pub ready: bool,
+    /// It said that starting it again would not help.
+    pub hopeless: bool,
 }
 
 impl Child {
@@ -49,8 +51,9 @@ impl Child {
         let socket = listen(&socket_path)
             .map_err(|e| Failure::system(format!("cannot make the socket {}: {e}", socket_path.display())))?;
         let now = Instant::now();
+        let (process, ready, hopeless) = (None, false, false);
         let mut child =
-            Child { plan, socket, socket_path, process: None, last_ping: now, not_before: now, ready: false };
+            Child { plan, socket, socket_path, process, last_ping: now, not_before: now, ready, hopeless };
         child.spawn()?;
         Ok(child)
     }
@@ -79,7 +82,7 @@ impl Child {
 
     /// Starts it again once its pause is over, if it is not running.
     pub fn keep_running(&mut self) -> Result<(), Failure> {
-        if self.process.is_none() && Instant::now() >= self.not_before {
+        if self.process.is_none() && !self.hopeless && Instant::now() >= self.not_before {
             self.spawn()?;
         }
         Ok(())

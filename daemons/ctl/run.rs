@@ -149,7 +149,7 @@ impl Supervisor {
                     if role == Role::Conv && status.success() {
                         return Ok(End::Drain); // its source has ended
                     }
-                    if self.is_final(status) {
+                    if self.is_final(i, status) {
                         return Ok(End::Drain);
                     }
                     log::warn!("{} {}: starting it again", role.program(), how(status));
@@ -165,9 +165,10 @@ impl Supervisor {
     }
 
     /// Did it end with a code that says: no use in starting me again? Then the pipeline ends with that code.
-    fn is_final(&mut self, status: ExitStatus) -> bool {
+    fn is_final(&mut self, which: usize, status: ExitStatus) -> bool {
         let code = status.code().and_then(|c| u8::try_from(c).ok()).filter(|c| FINAL.contains(c));
         self.exit_code = code.unwrap_or(self.exit_code);
+        self.children[which].hopeless |= code.is_some();
         code.is_some()
     }
 
@@ -188,8 +189,9 @@ impl Supervisor {
         let role = self.children[which].role();
         let begun = Instant::now();
         let mut told_at: Option<Instant> = None;
+        let child = &self.children[which];
         // conv has nothing left to do: what it accepted is in the spool.
-        if role == Role::Conv && !self.children[which].is_running() {
+        if child.hopeless || role == Role::Conv && !child.is_running() {
             return Ok(());
         }
         while self.told() < 2 {
@@ -205,7 +207,7 @@ impl Supervisor {
             }
             let child = &mut self.children[which];
             if let Some(status) = child.look() {
-                if status.success() || role == Role::Conv || self.is_final(status) {
+                if status.success() || role == Role::Conv || self.is_final(which, status) {
                     return Ok(());
                 }
                 log::warn!("{} {} while ending: starting it again to finish", role.program(), how(status));

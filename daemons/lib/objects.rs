@@ -224,6 +224,8 @@ pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
 pub struct AtRisk {
     /// Record that the spool feeds.
     pub log_id: u64,
+    /// Its epoch.
+    pub epoch: u32,
     /// Highest accepted seq.
     pub head: u64,
     /// How many accepted entries are not in the record.
@@ -237,7 +239,7 @@ pub fn at_risk(names: &Names, durable: Option<(u64, u64)>) -> Option<AtRisk> {
     let (log_id, head, tail) = (spool.header().log_id, spool.head(), spool.tail());
     let safe = durable.filter(|(id, _)| *id == log_id).map_or(tail, |(_, seq)| seq);
     let entries = head.saturating_sub(safe);
-    (entries > 0).then_some(AtRisk { log_id, head, entries })
+    (entries > 0).then_some(AtRisk { log_id, epoch: spool.header().epoch, head, entries })
 }
 
 /// Removes everything, the spool first. Refuses a spool with entries that are not in the record, unless `abandon`; the

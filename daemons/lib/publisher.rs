@@ -240,12 +240,24 @@ impl<S: Segments + Clone> Publisher<S> {
             }
             return State::ForeignLog;
         }
+        if self.is_superseded() {
+            return State::ForeignLog;
+        }
         // An entry is accepted only in a spool that log has mapped: then the loss of its name together with conv loses
         // nothing. A log that died still shows what it had mapped, and conv goes on.
         if log.mapped() != spool.generation() {
             return State::WaitingForLog;
         }
         if self.room() > 0 { State::Running } else { State::Full }
+    }
+
+    /// Has log granted a later epoch than that of our spool, so that it takes nothing from it any more? So it is after
+    /// `objects remove --abandon` was killed before it could remove the spool.
+    pub fn is_superseded(&self) -> bool {
+        let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else { return false };
+        let Header { log_id, epoch, .. } = *spool.header();
+        // The checked grant, not the bare word: a spool is not given up for a damaged one.
+        log.epoch() > epoch && log.log_id() == log_id && log.grant().is_some_and(|g| g.epoch == log.epoch())
     }
 
     /// No usable spool: log hands out the base of a new epoch (docs/architecture.md, "Cold start").

@@ -209,8 +209,6 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
     let (durable, grant) = (record.durable(), record.current_grant());
     let epoch = record.epoch().max(grant.map_or(0, |g| g.epoch));
     let page = shared.page();
-    shared.durable.store(durable, Ordering::Release);
-    page.set_durable(durable);
     page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
     match grant {
         Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
@@ -220,6 +218,9 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
             page.set_identity(record.log_id(), epoch);
         }
     }
+    // After the epoch: who sees what is durable must not take it from the spool of an epoch that was given up.
+    shared.durable.store(durable, Ordering::Release);
+    page.set_durable(durable);
     sys::wake(page.durable_word());
     Intake::new(context.shm.clone(), context.segments(), record.log_id(), epoch, durable + 1)
 }

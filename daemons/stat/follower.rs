@@ -243,11 +243,12 @@ impl Follower {
         folded > 0
     }
 
-    /// From the spool, if the entries are still there.
+    /// From the spool, if the entries are still there. Only log says which epoch is in force: in a spool that was given up,
+    /// other entries stand under numbers that the record has used since.
     fn read_spool(&mut self, wanted: usize) -> bool {
-        let Some(spool) = self.spool.as_ref().filter(|s| s.header().log_id == self.log_id) else {
-            return false;
-        };
+        let Some(epoch) = self.log.get().map(|log| log.epoch()) else { return false };
+        let ours = |s: &&SpoolReader<Map>| (s.header().log_id, s.header().epoch) == (self.log_id, epoch);
+        let Some(spool) = self.spool.as_ref().filter(ours) else { return false };
         self.buffer.resize(wanted * LEN, 0);
         let n = read_window(spool, self.fold.n + 1, spool.header().epoch, &mut self.buffer);
         self.buffer.truncate(n * LEN);

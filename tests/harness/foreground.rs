@@ -38,6 +38,11 @@ impl Pipeline {
         p
     }
 
+    /// Another configuration for the same instance.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.config(), format!("[instance]\nname = \"{}\"\n{config}", self.name)).unwrap();
+    }
+
     /// Writes these lines of the source into a file of the instance's directory.
     pub fn write_lines(&self, file: &str, lines: std::ops::Range<u64>) {
         let text: String = lines.map(|i| format!("{}\n", value(i))).collect();
@@ -57,6 +62,12 @@ impl Pipeline {
         let right = out.status.code() == Some(code);
         assert!(right, "{args:?}: {} instead of {code}\n{text}\n{errors}{}", out.status, self.state());
         format!("{text}{errors}")
+    }
+
+    /// What a daemon that was started by hand wrote to standard error, in all its lives.
+    pub fn said_by(&self, role: Role) -> String {
+        let (story, name) = (self.story(), format!("ipc-{}: ", role.name()));
+        story.lines().filter(|l| l.starts_with(&name)).map(|l| format!("{l}\n")).collect()
     }
 
     /// What `status --json` says.
