@@ -35,7 +35,7 @@ const EXAMPLES: &str = "Examples:
       the reference job: a random integer 0..=100 every 800 ms
   ipc-pipeline run --config config/examples/ecg.toml
       a file, as fast as the disk takes it; ends when the file does
-  seq 1 1000 | ipc-pipeline run --name demo --set source.kind=lines --set source.path=-
+  seq 1 1000 | ipc-pipeline run --name demo --set source.kind=lines --set source.path=- --set conv.rate=max
       numbers from standard input
   ipc-pipeline status --name demo
   ipc-pipeline verify --name demo
@@ -170,24 +170,33 @@ fn check(common: &CommonArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn record_dir(common: &CommonArgs, dir: Option<PathBuf>) -> Result<(PathBuf, Option<PathBuf>), Failure> {
-    if let Some(dir) = dir {
-        return Ok((dir, None));
+/// Where the record is, and stat's last word about it; only the record where a directory is given.
+struct Place {
+    record: PathBuf,
+    register: Option<PathBuf>,
+    checkpoints: Option<PathBuf>,
+}
+
+fn place(common: &CommonArgs, dir: Option<PathBuf>) -> Result<Place, Failure> {
+    if let Some(record) = dir {
+        return Ok(Place { record, register: None, checkpoints: None });
     }
     let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    Ok((names.record_dir(), Some(shm_path(&names.snapshot()))))
+    let register = Some(shm_path(&names.snapshot()));
+    Ok(Place { record: names.record_dir(), register, checkpoints: Some(names.stat_dir()) })
 }
 
 fn verify_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Result<u8, Failure> {
-    let (dir, register) = record_dir(common, dir)?;
-    let report = verify::verify(&dir, register.as_deref()).map_err(|e| Failure::new(e.exit_code(), e))?;
+    let Place { record, register, checkpoints } = place(common, dir)?;
+    let report = verify::verify(&record, register.as_deref(), checkpoints.as_deref())
+        .map_err(|e| Failure::new(e.exit_code(), e))?;
     say(&if json { format!("{:#}\n", report.json()) } else { report.text() })?;
     Ok(report.exit_code())
 }
 
 fn export_csv(common: &CommonArgs, dir: Option<PathBuf>, output: Option<PathBuf>) -> Result<u8, Failure> {
-    let (dir, _) = record_dir(common, dir)?;
-    let reader = RecordReader::open(&dir).map_err(|e| Failure::new(verify::EXIT_UNREADABLE, e))?;
+    let reader = RecordReader::open(&place(common, dir)?.record)
+        .map_err(|e| Failure::new(verify::EXIT_UNREADABLE, e))?;
     let mut out: Box<dyn Write> =
         match &output {
             Some(path) => Box::new(std::fs::File::create(path).map_err(|e| {

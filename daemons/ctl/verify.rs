@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use ipc_pipeline::audit::Audit;
+use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::decimal::format_scaled;
 use ipc_pipeline::exact;
 use ipc_pipeline::fold::Fold;
@@ -85,13 +86,19 @@ pub enum StatWord {
     Different(u64),
 }
 
-/// Verifies the record in `dir`, and what stat says of it in the file `register`, if that is there.
+/// Verifies the record in `dir`, and what stat said of it last: in the file `register` or, after a clean stop has removed
+/// that, in the newest of its checkpoints.
 ///
 /// # Errors
 /// Something cannot be read at all. What is read and is wrong stands in the report.
-pub fn verify(dir: &Path, register: Option<&Path>) -> Result<Report, VerifyError> {
-    // First the register: what stat has folded is durable, so the mark that is read after it covers it.
-    let word = register.map(last_word).transpose()?.unwrap_or(Ok(None));
+pub fn verify(
+    dir: &Path,
+    register: Option<&Path>,
+    checkpoints: Option<&Path>,
+) -> Result<Report, VerifyError> {
+    // First stat's word: what it has folded is durable, so the mark that is read after it covers it.
+    let live = register.map(last_word).transpose()?.unwrap_or(Ok(None));
+    let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
     let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref))?;
     let mut report = Report {
@@ -121,6 +128,13 @@ fn last_word(path: &Path) -> Result<Result<Option<Snapshot>, SnapshotError>, Ver
         }
     }
     Ok(word)
+}
+
+/// What stat kept for its next life. Deleting checkpoints is always safe, so a damaged one is no broken promise.
+fn newest_checkpoint(dir: &Path) -> Option<Snapshot> {
+    let kept = checkpoint::list(dir).ok()?;
+    let Checkpoint { log_id, fold, .. } = kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok())?;
+    Some(Snapshot { version: 0, log_id, fold })
 }
 
 fn read_register(path: &Path) -> io::Result<Vec<u8>> {
@@ -375,7 +389,7 @@ mod tests {
     }
 
     fn broken(dir: &Path) -> Vec<String> {
-        let report = verify(dir, None).unwrap();
+        let report = verify(dir, None, None).unwrap();
         assert_eq!(report.exit_code(), u8::from(!report.broken.is_empty()));
         report.broken
     }
@@ -383,7 +397,7 @@ mod tests {
     #[test]
     fn a_true_record_is_true() {
         let dir = dir();
-        let report = verify(dir.path(), None).unwrap();
+        let report = verify(dir.path(), None, None).unwrap();
         assert_eq!(report.broken, [""; 0]);
         assert_eq!((report.exit_code(), report.end(), report.stat), (EXIT_TRUE, 20, StatWord::None));
         assert_eq!(report.audit.ticks.planned, 18);
@@ -413,7 +427,7 @@ mod tests {
         let dir = dir();
         mark(dir.path(), 15);
         rot(dir.path(), 10, 18);
-        let report = verify(dir.path(), None).unwrap();
+        let report = verify(dir.path(), None, None).unwrap();
         assert_eq!((report.exit_code(), report.end()), (EXIT_TRUE, 17));
     }
 
@@ -450,7 +464,7 @@ mod tests {
     #[test]
     fn the_last_word_of_stat_is_compared() {
         let dir = dir();
-        let word = |register: &Path| verify(dir.path(), Some(register)).unwrap();
+        let word = |register: &Path| verify(dir.path(), Some(register), None).unwrap();
         for n in 0..=20 {
             let report = word(&register(dir.path(), LOG_ID, fold(n)));
             assert_eq!((report.stat, report.exit_code()), (StatWord::Equal(n as u64), EXIT_TRUE));
@@ -471,19 +485,34 @@ mod tests {
     }
 
     #[test]
+    fn without_a_register_the_newest_checkpoint_speaks() {
+        let (dir, kept) = (dir(), tempfile::tempdir().unwrap());
+        let keep = |fold: Fold| {
+            let entry = Entry::sample(fold.n, 1, 0, 0, 0);
+            Checkpoint::new(LOG_ID, &entry, fold).save(kept.path()).unwrap();
+            verify(dir.path(), Some(&dir.path().join("register")), Some(kept.path())).unwrap()
+        };
+        assert_eq!(keep(fold(12)).stat, StatWord::Equal(12));
+        let mut wrong = fold(20);
+        wrong.losses.bad += 1;
+        let wrong = keep(wrong);
+        assert_eq!((wrong.stat, wrong.exit_code()), (StatWord::Different(20), EXIT_BROKEN));
+    }
+
+    #[test]
     fn a_register_that_is_not_there_or_torn() {
         let dir = dir();
         let path = dir.path().join("register");
-        assert_eq!(verify(dir.path(), Some(&path)).unwrap().stat, StatWord::None);
+        assert_eq!(verify(dir.path(), Some(&path), None).unwrap().stat, StatWord::None);
         fs::write(&path, []).unwrap();
-        assert_eq!(verify(dir.path(), Some(&path)).unwrap().stat, StatWord::None);
+        assert_eq!(verify(dir.path(), Some(&path), None).unwrap().stat, StatWord::None);
         fs::write(&path, [7; 200]).unwrap();
-        assert_eq!(verify(dir.path(), Some(&path)).unwrap().exit_code(), EXIT_BROKEN);
+        assert_eq!(verify(dir.path(), Some(&path), None).unwrap().exit_code(), EXIT_BROKEN);
         assert!(
-            verify(dir.path(), Some(dir.path()))
+            verify(dir.path(), Some(dir.path()), None)
                 .is_err_and(|e| e.to_string().contains("cannot read the snapshot"))
         );
-        let nowhere = verify(&dir.path().join("nowhere"), None);
+        let nowhere = verify(&dir.path().join("nowhere"), None, None);
         assert!(nowhere.is_err_and(|e| e.exit_code() == EXIT_UNREADABLE));
     }
 }
