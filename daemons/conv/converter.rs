@@ -463,21 +463,10 @@ impl Converter {
             return self.publisher.page().set_counters(&[0, 0, 0, 0, 0, self.waited]);
         };
         let p = after(spool.position(), pending);
-        let at_risk = spool.head() - spool.tail();
         let taken = p.samples + p.full;
         let (late, remade) = (self.late_ns_max, self.publisher.remade());
-        let counters = [
-            taken + p.missed,
-            taken,
-            p.missed,
-            p.full,
-            p.bad,
-            self.waited,
-            late,
-            remade,
-            self.woken,
-            at_risk,
-        ];
+        let counters =
+            [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited, late, remade, self.woken];
         self.publisher.page().set_counters(&counters);
     }
 

@@ -98,18 +98,7 @@ impl State {
 
 /// Names of the counters in the pages of conv, log, stat and report, in their order. Part of the format.
 pub const COUNTER_NAMES: [&[&str]; 4] = [
-    &[
-        "planned",
-        "taken",
-        "missed",
-        "full",
-        "bad_input",
-        "waited",
-        "late_ns_max",
-        "remade",
-        "woken",
-        "at_risk",
-    ],
+    &["planned", "taken", "missed", "full", "bad_input", "waited", "late_ns_max", "remade", "woken"],
     &[
         "entries",
         "bytes",
