@@ -21,7 +21,7 @@ fn checkpoints(count: usize) -> Vec<Checkpoint> {
     let mut fold = Fold::default();
     let mut all = Vec::new();
     for seq in 1..=(count * APART) as u64 {
-        let e = Entry::sample(seq, 1, seq, (seq % 3) as u16, seq as i32 * 1_000_003);
+        let e = Entry::sample(seq, 1, seq, (seq % 3) as u16, (seq as i32).wrapping_mul(1_000_003));
         fold.fold(&e).unwrap();
         if seq.is_multiple_of(APART as u64) {
             all.push(Checkpoint::new(77, &e, fold.clone()));
@@ -33,6 +33,7 @@ fn checkpoints(count: usize) -> Vec<Checkpoint> {
 /// One life: goes on behind the newest checkpoint.
 fn stat(dir: &Path, told: &Told, all: &[Checkpoint]) {
     let newest = list(dir).unwrap().first().map_or(0, |(n, _)| *n as usize / APART);
+    told.say(SAVED, newest as u64);
     for (k, checkpoint) in all.iter().enumerate().skip(newest) {
         told.say(SAVING, k as u64 + 1);
         checkpoint.save(dir).unwrap();
@@ -65,13 +66,13 @@ fn look(dir: &Path, told: &Told, all: &[Checkpoint]) -> Result<(), String> {
 #[test]
 fn checkpoints_can_be_killed_anywhere() {
     let (dir, told) = (in_memory(), Told::new());
-    let all = checkpoints(2 + boundaries() as usize / 500);
+    let all = checkpoints(2 + boundaries() as usize / 250);
     let mut watch = Watch::new(dir.path());
     let (mut n, mut lives, mut random) = (0, 0, fastrand::Rng::with_seed(6));
-    while n < boundaries() {
+    while n < 2 * boundaries() {
         lives += 1;
         let mut life = Life::start(|| stat(dir.path(), &told, &all));
-        for _ in 0..random.u64(100..40_000) {
+        for _ in 0..random.u64(100..80_000) {
             if watch.is_new(&told) {
                 look(dir.path(), &told, &all).unwrap_or_else(|e| panic!("life {lives}, boundary {n}: {e}"));
             }
