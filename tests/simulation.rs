@@ -744,6 +744,53 @@ fn a_wiped_or_restored_record_is_refused() {
     assert!((0..200).all(foreign_record));
 }
 
+/// Another record stands where the spool's own one stood, and neither its length nor its epoch gives that away: only
+/// its number does. Both ends must say so, each by itself.
+fn only_the_number_tells(seed: u64, wiped: bool) {
+    let world = World::new(seed);
+    world.chaos.set(false);
+    let some_time = || (0..20).for_each(|_| world.advance());
+    while world.accepted.borrow().len() < 20 {
+        world.advance();
+    }
+    world.open.set(false);
+    some_time();
+    let spool = world.named(SPOOL).unwrap();
+    let reader = SpoolReader::new(Map(spool.clone())).unwrap();
+    assert_eq!(reader.tail(), reader.header().base - 1, "nothing was released yet");
+    world.kill(&world.log);
+    {
+        let mut disk = world.disk.borrow_mut();
+        if wiped {
+            *disk = Disk::default();
+        }
+        disk.log_id = 78;
+    }
+    let (before, accepted) = (world.disk.borrow().record.len(), world.accepted.borrow().len());
+    world.log.starts_at.set(0);
+    some_time();
+    world.open.set(true);
+    some_time();
+    let conv = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
+    let log = world.log.live.borrow().as_ref().map(|log| (log.intake.state(), log.intake.mapped()));
+    assert_eq!(conv, Some(State::ForeignLog), "seed {seed}: what conv says");
+    assert_eq!(log, Some((State::ForeignLog, 0)), "seed {seed}: what log says, and what it has mapped");
+    assert_eq!(world.disk.borrow().record.len(), before, "seed {seed}: entries of another record were taken");
+    assert_eq!(
+        world.accepted.borrow().len(),
+        accepted,
+        "seed {seed}: entries were accepted for another record"
+    );
+    assert!(Rc::ptr_eq(&world.named(SPOOL).unwrap(), &spool), "seed {seed}: the spool was given up");
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
+#[test]
+fn another_record_is_told_by_its_number_alone() {
+    (0..50).for_each(|seed| only_the_number_tells(seed, true));
+    (0..50).for_each(|seed| only_the_number_tells(seed, false));
+}
+
 #[test]
 fn nothing_accepted_is_lost_whatever_happens() {
     let number = |key: &str| std::env::var(key).ok().and_then(|n| n.parse::<u64>().ok());

@@ -2,7 +2,7 @@
 //! so nobody is disturbed.
 #![forbid(unsafe_code)]
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use ipc_pipeline::args::CommonArgs;
 use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::names::{Names, Role};
@@ -18,6 +18,9 @@ use crate::say;
 const EXIT_NOT_RUNNING: u8 = 3;
 /// A daemon whose loop has not turned for so long is not running, ns.
 const DEAD_NS: u64 = 1_000_000_000;
+
+/// The table fits an ordinary terminal.
+const WIDTH: u16 = 80;
 
 /// What a role's page says.
 struct Standing {
@@ -86,6 +89,7 @@ fn people(names: &Names, roles: &[Standing; 4], spool: Option<Overview>) -> Stri
     let head = spool.map_or(0, |s| s.head);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table.set_header(["daemon", "pid", "state", "seq", "lag", "counts"]);
     for standing in roles {
         let seq = seq(standing, spool);

@@ -1,9 +1,4 @@
-//! Suite T2: a kill at every instruction. conv runs as a child that is single-stepped; between any two of its
-//! instructions the parent judges what a SIGKILL would leave. Then it is really killed, over and over, and a next life
-//! goes on.
-//!
-//! Random kills miss windows of a few instructions; stepping does not.
-#![allow(unsafe_code)] // fork, ptrace, _exit: said at each block
+//! conv, killed at every instruction: publishing, drops, release, creating and remaking of page and spool.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,64 +9,10 @@ use ipc_pipeline::publisher::{LOOK_NS, Publisher, SegmentNames, Settings};
 use ipc_pipeline::segment::{Access, Memory, SHM, Segments, Shm};
 use ipc_pipeline::spool::{Drops, Feed, Header, SpoolReader, SpoolWriter};
 
-/// Instruction boundaries judged by each test; `T2_BOUNDARIES` sets another number.
-fn boundaries() -> u64 {
-    std::env::var("T2_BOUNDARIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
-}
+use crate::life::{Life, boundaries};
 
 const CAPACITY: u64 = 256;
 const LOG_ID: u64 = 77;
-
-// ---- the victim -----------------------------------------------------------------------------------------------------
-
-/// One life of conv in a process of its own, stopped between two instructions.
-struct Life(libc::pid_t);
-
-impl Life {
-    fn start(body: impl FnOnce()) -> Life {
-        // SAFETY: the child runs only `body` on memory that it owns after the fork (glibc makes its allocator usable
-        // there) and leaves by _exit, so nothing of the test harness runs twice.
-        unsafe {
-            let pid = libc::fork();
-            assert!(pid >= 0, "fork failed");
-            if pid == 0 {
-                libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
-                libc::raise(libc::SIGSTOP);
-                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-                libc::_exit(if ended.is_ok() { 0 } else { 70 });
-            }
-            let life = Life(pid);
-            life.wait();
-            life
-        }
-    }
-
-    fn wait(&self) -> i32 {
-        let mut status = 0;
-        // SAFETY: waits for a child of this thread and writes to a local.
-        unsafe { libc::waitpid(self.0, &mut status, 0) };
-        status
-    }
-
-    /// One instruction further; false once the process has ended.
-    fn step(&self) -> bool {
-        // SAFETY: the child is ours and stopped.
-        unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.0, 0, 0) };
-        let status = self.wait();
-        if libc::WIFSTOPPED(status) {
-            assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "the child met a signal");
-            return true;
-        }
-        assert_eq!(status, 0, "the child failed");
-        false
-    }
-
-    fn kill(self) {
-        // SAFETY: the child is ours and not yet waited for, so its pid is not reused.
-        unsafe { libc::kill(self.0, libc::SIGKILL) };
-        self.wait();
-    }
-}
 
 /// The names of one test; whatever is under them goes away with it.
 struct Names(SegmentNames, String);
@@ -259,7 +200,7 @@ fn publishing_can_be_killed_anywhere() {
     let mut judge = new_spool(&names);
     let spool = Shm::new(0o600).open(&names.0.spool, Access::Read).unwrap();
     let mut w = writer(&names);
-    let life = Life::start(|| {
+    let mut life = Life::start(|| {
         loop {
             publish(&mut w, 1);
         }
@@ -281,7 +222,7 @@ fn the_next_life_goes_on_after_real_kills() {
     while n < boundaries() {
         lives += 1;
         let mut w = writer(&names);
-        let life = Life::start(|| {
+        let mut life = Life::start(|| {
             loop {
                 publish(&mut w, lives);
             }
@@ -309,7 +250,7 @@ fn creating_and_remaking_can_be_killed_anywhere() {
     let mut conv = PeerPage::new(shm.clone(), &names.0.pages[0], 0);
     while n < 2 * boundaries() {
         lives += 1;
-        let life = Life::start(|| whole_conv(&names, lives));
+        let mut life = Life::start(|| whole_conv(&names, lives));
         for _ in 0..random.u64(10_000..100_000) {
             assert!(life.step());
             n += 1;
