@@ -492,3 +492,21 @@ fn squatted_names() {
         p.assert_nothing_left();
     }
 }
+
+/// Rule E7: an ipc-log that was started with another edge.log (here its page is made to say so).
+#[test]
+fn another_address_of_log() {
+    const ADDRESS: u64 = 1536;
+    let mut p = Pipeline::of_lines(LINES, FAST);
+    let mut run = p.run(&[]);
+    run.wait_for_durable(2000, BOUND);
+    let page = File::options().write(true).open(p.paths.page(Role::Log)).unwrap();
+    page.write_all_at(b"mq:/elsewhere", ADDRESS).unwrap();
+    wait_until("conv refuses", BOUND, || p.state_of(Role::Conv) == "wrong address");
+    let head = Spool::open(&p.paths.spool()).unwrap().head();
+    wait_until("all is durable", BOUND, || Some(p.durable()) == head);
+    assert!(run.kill(Role::Log), "it is started again, with the address of its configuration");
+    let report = ends_exactly(&mut p, &mut run, LINES);
+    assert_eq!(report.samples, LINES);
+    says_once(&run.err(), "ipc-log receives at mq:/elsewhere, but edge.log here says shm:");
+}

@@ -141,6 +141,7 @@ impl Converter {
             std::process::id().into(),
             sys::wall_ns(),
         );
+        publisher.expect_address(config.edge.log.to_string());
         if sys::register_for_barriers() {
             publisher.spare_fences(); // a fence for each commit halves the rate of single entries
         }
@@ -530,6 +531,9 @@ fn tell(event: &Event) {
         ),
         Event::Foreign { tail, durable, .. } => log::error!(
             "the record ends at {durable}, but {tail} entries were durable once: it was cut or restored. Nothing is accepted. Put the whole record back, or give up what is only in the spool with `ipc-pipeline objects remove --abandon`"
+        ),
+        Event::WrongAddress { there, here } => log::error!(
+            "ipc-log receives at {there}, but edge.log here says {here}: nothing is accepted. Restart the one that was not started with the present configuration"
         ),
         Event::Failed(text) => log::error!("{text}; trying again"),
     }

@@ -74,6 +74,13 @@ pub enum Event {
         /// Highest durable seq of ipc-log.
         durable: u64,
     },
+    /// ipc-log receives at another address than the one configured here (rule E7).
+    WrongAddress {
+        /// Where it receives.
+        there: String,
+        /// What is configured here.
+        here: String,
+    },
     /// A segment could not be made; it is tried again.
     Failed(String),
 }
@@ -95,6 +102,10 @@ pub struct Publisher<S: Segments> {
     next_look: u64,
     /// A segment that could not be made is not tried again before this.
     retry_ns: u64,
+    /// Where log must receive; `None`: not asked.
+    log_address: Option<String>,
+    /// It receives elsewhere.
+    wrong_address: bool,
     /// Does the bell fence by itself?
     fenced: bool,
     remade: u64,
@@ -126,6 +137,8 @@ impl<S: Segments + Clone> Publisher<S> {
             state: State::Starting,
             next_look: 0,
             retry_ns: 0,
+            log_address: None,
+            wrong_address: false,
             fenced: true,
             remade: 0,
             events: Vec::new(),
@@ -190,7 +203,25 @@ impl<S: Segments + Clone> Publisher<S> {
             Err(e) => self.events.push(Event::Failed(e.to_string())),
         }
         self.log.look();
+        self.check_address();
         self.remake_spool();
+    }
+
+    /// Rule E7: a receiver that listens elsewhere would never get what is sent here.
+    fn check_address(&mut self) {
+        let (Some(here), Some(log)) = (&self.log_address, self.log.get()) else { return };
+        let there = log.address();
+        let wrong = !there.is_empty() && there != *here;
+        if wrong && !self.wrong_address {
+            self.events.push(Event::WrongAddress { there, here: here.clone() });
+        }
+        self.wrong_address = wrong;
+    }
+
+    /// From now on entries are accepted only while log receives at `address`.
+    pub fn expect_address(&mut self, address: String) {
+        self.log_address = Some(address);
+        self.check_address();
     }
 
     /// The spool's name is gone while we live: a copy takes its place (same epoch, same head). What readers have mapped
@@ -242,6 +273,9 @@ impl<S: Segments + Clone> Publisher<S> {
         }
         if self.is_superseded() {
             return State::ForeignLog;
+        }
+        if self.wrong_address {
+            return State::WrongAddress;
         }
         // An entry is accepted only in a spool that log has mapped: then the loss of its name together with conv loses
         // nothing. A log that died still shows what it had mapped, and conv goes on.
