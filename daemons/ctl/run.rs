@@ -20,7 +20,7 @@ use crate::child::{Child, Plan, how};
 
 /// How often children are looked after: a dead one is noticed this soon.
 const TURN: Duration = Duration::from_millis(20);
-/// A daemon that was told to stop and does not is killed after this; ipc-log only without progress.
+/// A daemon that was told to stop and does not is killed after this; never ipc-log, which gives up by itself.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Exit codes of daemons that say: starting me again would not help.

@@ -1,4 +1,4 @@
-//! The disk thread of ipc-log: the only one that waits for the disk. Appends, commits in groups, and says what is
+//! The disk thread of ipc-log: once the record is open, the only one that waits for the disk. Appends, commits in groups, and says what is
 //! durable; in trouble it keeps trying, and nothing is lost meanwhile because the spool holds it all.
 #![forbid(unsafe_code)]
 
