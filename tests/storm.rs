@@ -302,10 +302,11 @@ impl Round {
     }
 }
 
-/// A living log has mapped the spool: with its name deleted and conv killed, nothing else leads to it. Where log has just
-/// been killed and started, that is the one exception of P1; where it has lived on, conv accepts nothing before this.
+/// A living log and a living conv have mapped the spool. With its name deleted and one of them killed the other still
+/// leads to it; where neither has come back to it since it was killed, that is the one exception of P1. That conv accepts
+/// nothing in a spool which a living log has not mapped is the product's own rule, and not waited for here.
 fn is_settled(p: &Pipeline) -> bool {
-    p.holds_the_spool(Role::Log)
+    p.holds_the_spool(Role::Log) && p.holds_the_spool(Role::Conv)
 }
 
 /// Times from the return of the last victim to durable progress.
