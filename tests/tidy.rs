@@ -27,7 +27,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("checkpoint", &["entry", "fields", "fold"]),
-        ("disk", &[]),
+        ("disk", &["sys"]),
         ("edge", &["entry", "page", "ring"]),
         ("intake", &["entry", "page", "publisher", "ring", "segment", "spool"]),
         ("lock", &[]),
