@@ -215,6 +215,8 @@ impl Converter {
         // Dropped samples were taken from the source and consumed their ticks.
         self.index = if drops.n > 0 { drops.index } else { position.index };
         self.pending.full = drops.n;
+        // Bad inputs between them were passed too; no entry says so yet.
+        self.pending.bad = self.index - position.index.saturating_add(drops.n).min(self.index);
         self.tick += if self.feed.period_ps > 0 { drops.n } else { 0 };
         if self.feed.source_id == self.settings.source_id {
             self.source.seek(self.index).map_err(failure)?;

@@ -76,10 +76,9 @@ impl Lines {
             if let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
                 let line = self.start..self.searched + at;
                 (self.start, self.searched) = (line.end + 1, line.end + 1);
-                if std::mem::take(&mut self.skipping) {
-                    return Ok(Some(line.start..line.start)); // its length was its fault: an empty line stands for it
-                }
-                return Ok(Some(line));
+                // The length of a line that is too long is its fault: an empty line before its end stands for it.
+                let long = std::mem::take(&mut self.skipping) || line.len() > LINE_LEN_MAX;
+                return Ok(Some(if long { line.end..line.end } else { line }));
             }
             self.searched = self.buffer.len();
             if self.searched - self.start > LINE_LEN_MAX {
@@ -89,10 +88,15 @@ impl Lines {
             if self.ended || !self.more()? {
                 // The last line of a file may lack its end.
                 let rest = self.start..self.buffer.len();
-                let last = self.ended && (!rest.is_empty() || self.skipping);
-                self.skipping &= !last;
-                self.start = if last { rest.end } else { self.start };
-                return Ok(last.then_some(rest));
+                if !self.ended || rest.is_empty() && !self.skipping {
+                    return Ok(None);
+                }
+                if self.skipping {
+                    self.buffer.push(b'\n');
+                    continue; // now it has one, and is too long like any other
+                }
+                self.start = rest.end;
+                return Ok(Some(rest));
             }
         }
     }
@@ -123,7 +127,6 @@ impl Source for Lines {
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
         let wanted = out.len();
         for (n, slot) in out.iter_mut().enumerate() {
-            let (start, searched) = (self.start, self.searched);
             let Some(line) = self.next_line()? else {
                 return Ok(match (n, self.ended) {
                     (0, true) => Supply::End,
@@ -134,12 +137,7 @@ impl Source for Lines {
             let text = std::str::from_utf8(&self.buffer[line.clone()]).unwrap_or("");
             match decimal::parse(text.trim(), self.decimals) {
                 Ok(value) => *slot = value,
-                // What stands before a bad line goes first: the line is met again at the next call. Reading on may have
-                // moved the buffer, so that `start` is then a place in the old one: only an unmoved line is given back.
-                Err(_) if n > 0 && line.start == start => {
-                    (self.start, self.searched) = (start, searched);
-                    return Ok(Supply::Samples(n));
-                }
+                // What stands before a bad line goes first: the line is met again at the next call.
                 Err(_) if n > 0 => {
                     (self.start, self.searched) = (line.start, line.start);
                     return Ok(Supply::Samples(n));
@@ -299,6 +297,19 @@ mod tests {
             std::fs::File::options().write(true).open(&path).unwrap().write_all(b"5\n6\n").unwrap();
             assert_eq!(source.fill(&mut out).unwrap(), Supply::Samples(2), "round {round}");
             assert_eq!(source.fill(&mut out).unwrap(), Supply::Nothing);
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_line_that_is_too_long_is_no_sample() {
+        let good = "1\n".repeat(30_000);
+        let long = format!("{good}{}42", "x".repeat(CHUNK - good.len())); // "42" is in the next chunk
+        for (text, after) in [(format!("{long}\n7\n"), vec![None, Some(7)]), (long, vec![None])] {
+            let (_dir, path) = file(&text);
+            for batch in [1, 7, 1024] {
+                let given = all(&mut Lines::open(&path, 0).unwrap(), batch);
+                assert_eq!(given[30_000..], after, "batch {batch}");
+            }
         }
     }
 
