@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate, SourceConfig};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said, Waiting};
 use ipc_pipeline::entry::Reason;
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
@@ -57,6 +57,10 @@ struct Converter {
     late_max_ns: u64,
     count: u64,
     on_bad: OnBad,
+    /// May entries be pushed, by the last state?
+    open: bool,
+    /// Highest durable seq at the beginning of this turn.
+    durable_seen: Option<u64>,
     /// Did we take over spool and source position yet?
     begun: bool,
     feed: Feed,
@@ -71,6 +75,7 @@ struct Converter {
     waited: u64,
     waiting_since: Option<u64>,
     waiting: Waiting,
+    failed: Said,
     woken: u64,
 }
 
@@ -156,6 +161,8 @@ impl Converter {
             late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
             on_bad,
+            open: false,
+            durable_seen: None,
             begun: false,
             feed: Feed::default(),
             start_ns: 0,
@@ -169,12 +176,15 @@ impl Converter {
             waited: 0,
             waiting_since: None,
             waiting: Waiting::default(),
+            failed: Said::default(),
             woken: 0,
         })
     }
 
     /// One turn of work in this state.
     fn turn(&mut self, state: State, now: u64) -> Result<Next, Failure> {
+        self.open = matches!(state, State::Running | State::Full);
+        self.durable_seen = self.publisher.durable();
         match state {
             State::Running | State::Full => {}
             // The handshake takes a few turns of ipc-log.
@@ -199,7 +209,7 @@ impl Converter {
         self.waited = if self.begun {
             self.waited
         } else {
-            ((now - since) * 1000).checked_div(self.settings.period_ps).unwrap_or(0)
+            (now - since).saturating_mul(1000).checked_div(self.settings.period_ps).unwrap_or(0)
         };
         let patience = if now - since < 1_000_000_000 { 1_000_000 } else { LOOK_NS / 2 };
         Next::At(now + patience)
@@ -314,8 +324,8 @@ impl Converter {
 
     /// Samples left of `count`; `None`: there is no end.
     fn left(&mut self) -> Option<u64> {
-        let taken = self.publisher.spool().map_or(0, |s| s.position().samples) + self.pending.full;
-        (self.count > 0).then(|| self.count.saturating_sub(taken))
+        let samples = self.publisher.spool().map_or(0, |s| s.position().samples);
+        (self.count > 0).then(|| self.count.saturating_sub(samples))
     }
 
     /// Takes up to `n` samples from the source and publishes them.
@@ -418,7 +428,8 @@ impl Converter {
     fn wait_for_durable(&mut self, now: u64, deadline: u64) {
         self.woken += 1;
         let Some(log) = self.publisher.log().get() else { return sys::sleep_until(deadline) };
-        let seen = self.publisher.durable().unwrap_or(0);
+        // What was durable before we looked for room: a commit since then must not be slept through.
+        let Some(seen) = self.durable_seen else { return sys::sleep_until(now + LOOK_NS / 100) };
         // ipc-log rings after every commit without asking who sleeps.
         sys::wait(log.durable_word(), seen, Duration::from_nanos(deadline.saturating_sub(now)));
     }
@@ -427,7 +438,7 @@ impl Converter {
     fn finish(&mut self) {
         let now = sys::monotonic_ns();
         self.publisher.look();
-        if self.begun {
+        if self.begun && self.open {
             self.miss_ticks(now, self.late_max_ns);
             let t_ns = self.last_tick_ns(now);
             let (pending, index, tick) = (self.pending, self.index, self.tick);
@@ -446,7 +457,11 @@ impl Converter {
     /// Every 100 ms: what users should know.
     fn look(&mut self, state: State, now: u64) {
         for event in self.publisher.take_events() {
-            tell(&event);
+            // What fails is tried again every 100 ms, and said once.
+            match event {
+                Event::Failed(text) if !self.failed.is_new(&text) => {}
+                event => tell(&event),
+            }
         }
         if let Some(text) = self.bad_line.take() {
             log::debug!("{text}; skipped and counted");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipc_pipeline::args::{CommonArgs, EXIT_CONFIG, EXIT_USAGE};
 use ipc_pipeline::config::{Config, SourceConfig};
-use ipc_pipeline::daemon::{EXIT_DATA, EXIT_SYSTEM, Failure};
+use ipc_pipeline::daemon::{EXIT_DATA, EXIT_SECOND, EXIT_SYSTEM, EXIT_UNREAD, Failure};
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::{logging, objects};
 use rustix::process::Signal;
@@ -24,7 +24,7 @@ const TURN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Exit codes of daemons that say: starting me again would not help.
-const FINAL: [u8; 3] = [EXIT_USAGE, EXIT_DATA, EXIT_CONFIG];
+const FINAL: [u8; 5] = [EXIT_USAGE, EXIT_DATA, EXIT_UNREAD, EXIT_SECOND, EXIT_CONFIG];
 
 struct Supervisor {
     /// In the order in which they start: report, stat, log, conv.
@@ -167,7 +167,8 @@ impl Supervisor {
     /// Did it end with a code that says: no use in starting me again? Then the pipeline ends with that code.
     fn is_final(&mut self, which: usize, status: ExitStatus) -> bool {
         let code = status.code().and_then(|c| u8::try_from(c).ok()).filter(|c| FINAL.contains(c));
-        self.exit_code = code.unwrap_or(self.exit_code);
+        // Who pipes the lines into `head` has had enough: a quiet end.
+        self.exit_code = code.filter(|c| *c != EXIT_UNREAD).unwrap_or(self.exit_code);
         self.children[which].hopeless |= code.is_some();
         code.is_some()
     }
@@ -208,6 +209,11 @@ impl Supervisor {
             let child = &mut self.children[which];
             if let Some(status) = child.look() {
                 if status.success() || role == Role::Conv || self.is_final(which, status) {
+                    return Ok(());
+                }
+                if begun.elapsed() > PATIENCE {
+                    log::warn!("{} {} again and again: giving it up", role.program(), how(status));
+                    self.exit_code = EXIT_SYSTEM;
                     return Ok(());
                 }
                 log::warn!("{} {} while ending: starting it again to finish", role.program(), how(status));

@@ -131,7 +131,7 @@ fn machine(names: &Names, roles: &[Standing; 4], spool: Option<Overview>) -> Str
             let value = json!({
                 "running": s.is_running(),
                 "state": s.state(),
-                "pid": s.page.as_ref().map(Page::pid),
+                "pid": s.page.as_ref().filter(|_| s.is_running()).map(Page::pid),
                 "seq": seq(s, spool),
                 "counters": counters,
             });

@@ -17,13 +17,16 @@ use crate::logging;
 use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
+use crate::page::{self, Page, State};
 use crate::publisher::SegmentNames;
 use crate::record::Settings;
-use crate::segment::Shm;
+use crate::segment::{Copied, Shm};
 use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
 pub const EXIT_DATA: u8 = 65;
+/// Exit code: whoever read our lines has gone.
+pub const EXIT_UNREAD: u8 = 74;
 /// Exit code: an object of this daemon is gone and must be made anew.
 pub const EXIT_OBJECT: u8 = 69;
 /// Exit code: a bug of ours (a panic).
@@ -154,9 +157,36 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
     let lock = Lock::take(&names.lock(role), PATIENCE)?;
+    refuse_twin(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     Ok(Context { config, names, shm: Shm::new(0o600), notifier: Notifier::from_env(), stop, lock })
+}
+
+/// Locks lie in the run directory, which the environment chooses; the names in /dev/shm do not. So the page is asked
+/// too: does another process of this role turn its loop?
+fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
+    let copy = Copied::read(&names.page(role), page::WORDS);
+    let Some(page) = copy.and_then(|c| Page::new(c, role.index())) else { return Ok(()) };
+    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < 1_000_000_000;
+    if !fresh || page.state() == Some(State::Ended) || !lives(page.pid(), role) {
+        return Ok(());
+    }
+    let (program, pid, instance) = (role.program(), page.pid(), names.instance());
+    Err(Failure::new(
+        EXIT_SECOND,
+        format!(
+            "{program} of instance {instance} runs already, as process {pid} with another XDG_RUNTIME_DIR: stop that one, or give this one another --name"
+        ),
+    ))
+}
+
+/// Is this a living process of that role's program, and not ourselves?
+fn lives(pid: u64, role: Role) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((name, rest)) = text.split_once('(').and_then(|(_, t)| t.rsplit_once(')')) else { return false };
+    let dead = rest.trim_start().starts_with(['Z', 'X']);
+    pid != std::process::id() as u64 && name == role.program() && !dead
 }
 
 /// A flag that SIGTERM and SIGINT set.

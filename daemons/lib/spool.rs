@@ -252,7 +252,7 @@ impl<M: Memory> SpoolWriter<M> {
         let ring = ring(words, header.capacity);
         let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
         let coherent = tail <= head && head - tail <= header.capacity && head >= header.base + 2;
-        if !coherent || tail + 1 < header.base || words[RETIRED].load(Ordering::Acquire) != 0 {
+        if !coherent || tail.saturating_add(1) < header.base || words[RETIRED].load(Ordering::Acquire) != 0 {
             return None;
         }
         let position = load_position(words, head)?;

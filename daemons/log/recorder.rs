@@ -85,7 +85,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         woken: 0,
     };
     let result = recorder.work(context);
-    recorder.end();
+    recorder.end(context);
     result
 }
 
@@ -336,7 +336,7 @@ impl Recorder {
         let limit = if draining || self.granting || self.buffers.is_empty() {
             // The disk thread's answer is what we wait for.
             Duration::from_millis(10)
-        } else if let Some(word) = self.intake.head_word() {
+        } else if let Some(word) = self.intake.head_word().filter(|_| self.intake.state() != State::NoSpool) {
             let seen = self.intake.next() - 1;
             if self.patience.spin(word, seen) {
                 return;
@@ -468,11 +468,12 @@ impl Recorder {
     }
 
     /// Lets the disk thread finish, as long as it makes progress.
-    fn end(&mut self) {
+    fn end(&mut self, context: &mut Context) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
+            context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));
         }
         self.shared.page().set_state(State::Ended);

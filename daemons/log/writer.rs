@@ -274,7 +274,7 @@ impl Writer {
     fn grant(&mut self, grant: Grant, generation: u64) {
         self.commit();
         // After a rewind the record ends elsewhere: the proposal is answered anew when all is taken again.
-        while generation == self.generation {
+        while generation == self.generation && !self.shared.removed.load(Ordering::Relaxed) {
             match self.on_disk(|record| record.grant(grant)) {
                 Ok(()) => {
                     self.show_grant(grant);

@@ -1,10 +1,10 @@
 //! The loop of ipc-report: waits for a new snapshot and prints it, not more often than people can read.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -12,6 +12,7 @@ use ipc_pipeline::register::RegisterReader;
 use ipc_pipeline::ring;
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::line::{self, Style};
 
@@ -108,6 +109,10 @@ impl Printer {
         if self.register.version() == self.version {
             return Ok(());
         }
+        // A reader that pauses must not stop us: the newest snapshot is printed when it goes on.
+        if !can_print() {
+            return Ok(());
+        }
         let Some(snapshot) = self.register.read() else { return Ok(()) };
         if self.version != 0 {
             self.superseded += snapshot.version.saturating_sub(self.version + 1);
@@ -122,7 +127,12 @@ impl Printer {
         let text: String =
             line::lines(&snapshot.fold, &self.style).iter().map(|l| format!("{l}\n")).collect();
         let written = std::io::stdout().lock().write_all(text.as_bytes());
-        written.map_err(|e| Failure::system(format!("cannot print to standard output: {e}")))?;
+        written.map_err(|e| match e.kind() {
+            ErrorKind::BrokenPipe => {
+                Failure::new(EXIT_UNREAD, "nobody reads standard output any more: ending")
+            }
+            _ => Failure::system(format!("cannot print to standard output: {e}")),
+        })?;
         self.printed += 1;
         self.page.set_received(snapshot.fold.n);
         Ok(())
@@ -144,4 +154,12 @@ impl Printer {
         }
         ring::awake(waiting);
     }
+}
+
+/// Would a line go out without waiting for whoever reads it?
+fn can_print() -> bool {
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
+    // An error is found by the write itself.
+    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |n| n > 0)
 }

@@ -291,7 +291,7 @@ impl Follower {
         self.next_snapshot = now + SNAPSHOT_NS;
         self.published = self.fold.n;
         self.counts.snapshots += 1;
-        let version = self.register.version() + 1;
+        let version = self.register.version().wrapping_add(1).max(1);
         self.register.publish(&Snapshot { version, log_id: self.log_id, fold: self.fold.clone() });
         if ring::must_wake(self.report.waiting()) {
             sys::wake(self.register.version_word());
