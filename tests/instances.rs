@@ -273,3 +273,22 @@ fn two_instances_side_by_side() {
     end(&mut b);
     assert!(a.record().exists() && Path::new("/dev/shm").exists());
 }
+
+/// The run directory, and so the locks, come from the environment; the names in /dev/shm do not.
+#[test]
+fn a_twin_from_another_environment_is_refused() {
+    let mut p = Pipeline::of_lines(10_000_000 / 50, SLOW);
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 500);
+    for role in Role::ALL {
+        let elsewhere = p.dir().join("elsewhere");
+        let child = second(&p, role).env("XDG_RUNTIME_DIR", &elsewhere).spawn().unwrap();
+        let out = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(75), "{role:?}: {err}");
+        assert!(err.contains("runs already, as process"), "{err}");
+    }
+    let durable = p.durable();
+    p.wait_for("the first ones go on", BOUND, |p| p.durable() > durable + 500);
+    end(&mut p);
+}

@@ -602,3 +602,45 @@ fn a_hundredth_of_a_hertz_is_a_rate() {
     p.assert_nothing_left();
     assert!(processes().iter().all(|d| d.parent != run.pid()));
 }
+
+/// `ipc-pipeline run | head -3`: whoever read has had enough, and the pipeline ends by itself, well.
+#[test]
+fn a_reader_that_goes_away_ends_it() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"10ms\"\n");
+    let script =
+        format!("{} run --config {} | head -n 3", env!("CARGO_BIN_EXE_ipc-pipeline"), p.config().display());
+    let out = p.command("sh").args(["-c", &script]).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 3, "{err}");
+    assert_eq!(err.matches("nobody reads standard output").count(), 1, "{err}");
+    p.judge();
+    p.assert_nothing_left();
+}
+
+/// Bad lines that were passed while the spool was full are counted once, whoever dies when.
+#[test]
+fn bad_lines_between_drops_are_counted() {
+    const LINES: u64 = 3000;
+    let mut p = Pipeline::new(
+        "[source]\nkind = \"lines\"\npath = \"mixed.txt\"\non_bad = \"skip\"\n[conv]\nrate = \"1 kHz\"\npolicy = \"drop-newest\"\n[spool]\ncapacity = 256\n[log]\nsync = \"10ms\"\n",
+    );
+    let text: String =
+        (0..LINES).map(|i| if i % 3 == 0 { "bad\n".to_owned() } else { format!("{i}\n") }).collect();
+    fs::write(p.dir().join("mixed.txt"), text).unwrap();
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 100);
+    p.signal(Role::Log, Signal::STOP);
+    p.wait_for("samples are dropped", BOUND, |p| p.counter(Role::Conv, "full") > 200);
+    p.kill(Role::Conv);
+    p.start(Role::Conv);
+    let full = p.counter(Role::Conv, "full");
+    p.wait_for("more are dropped", BOUND, |p| p.counter(Role::Conv, "full") > full + 50);
+    p.signal(Role::Log, Signal::CONT);
+    p.wait_for("the source has ended", BOUND, |p| p.source_ended);
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    let report = p.judge();
+    assert_eq!(report.lost[BAD as usize], LINES / 3, "every bad line once");
+    assert_eq!(report.samples + report.lost[FULL as usize] + report.lost[BAD as usize], LINES);
+    p.remove_objects();
+    p.assert_nothing_left();
+}

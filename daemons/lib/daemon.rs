@@ -181,12 +181,12 @@ fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
     ))
 }
 
-/// Is this a living process of that role's program, and not ourselves?
+/// Is this a running process of that role's program, and not ourselves? One that is stopped or a zombie turns no loop.
 fn lives(pid: u64, role: Role) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let Some((name, rest)) = text.split_once('(').and_then(|(_, t)| t.rsplit_once(')')) else { return false };
-    let dead = rest.trim_start().starts_with(['Z', 'X']);
-    pid != std::process::id() as u64 && name == role.program() && !dead
+    let still = rest.trim_start().starts_with(['Z', 'X', 'T', 't']);
+    pid != std::process::id() as u64 && name == role.program() && !still
 }
 
 /// A flag that SIGTERM and SIGINT set.
