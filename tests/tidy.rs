@@ -57,6 +57,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "names",
                 "notify",
                 "objects",
+                "page",
                 "publisher",
                 "record",
                 "segment",

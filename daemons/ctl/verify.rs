@@ -241,8 +241,14 @@ impl Report {
                 self.audit.epochs
             ),
             format!(
-                "ticks: {} planned = {} taken + {} missed + {} full + {} hidden by damage",
-                ticks.planned, ticks.taken, ticks.missed, ticks.full, ticks.hidden
+                "ticks: {} planned = {} taken + {} missed{}",
+                ticks.planned,
+                ticks.taken + ticks.full,
+                ticks.missed,
+                match ticks.hidden {
+                    0 => String::new(),
+                    n => format!(" + {n} hidden by damage"),
+                }
             ),
             format!(
                 "lost: {} missed, {} full, {} bad input, {} abandoned, {} corrupt",
@@ -322,7 +328,7 @@ impl Report {
             "durable": self.mark,
             "epochs": self.audit.epochs,
             "ticks": {
-                "planned": ticks.planned, "taken": ticks.taken, "missed": ticks.missed, "full": ticks.full,
+                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,
                 "hidden": ticks.hidden,
             },
             "lost": {
@@ -344,6 +350,7 @@ impl Report {
             "sum": stats.sum.to_string(), "sum_squares": stats.sum_squares.to_string(),
             "min": stats.min, "max": stats.max, "first": stats.first, "last": stats.last,
             "mean": exact::text(stats.mean(decimals), DIGITS),
+            "variance": exact::text(stats.variance(decimals), DIGITS),
             "deviation": exact::text(stats.deviation(decimals), DIGITS),
         })
     }
