@@ -133,8 +133,8 @@ fn examples(role: Role) -> String {
          \x20 {program} --config config/pipeline.toml\n      with a file\n\
          \x20 {program} --name bench {own}\n      in an instance of its own, one thing changed\n\n\
          The daemons of one instance may be started in any order; give all of them the same --config, --name \
-         and --set.\nExit codes: 0 done, 64 usage, 69 an object must be made anew, 70 bug, 71 system, 75 already \
-         running, 78 configuration."
+         and --set.\nExit codes: 0 done, 64 usage, 65 bad input, 69 an object must be made anew, 70 bug, 71 system, \
+         74 nobody reads, 75 already running, 78 configuration."
     )
 }
 

@@ -1,8 +1,9 @@
-//! The rules of an edge that is not the spool itself: what to send, what to believe (docs/architecture.md, "Edges").
+//! The rules of an edge that is not the spool itself: what to send, what to believe (docs/architecture.md, "Edge rules as they stand").
 //!
 //! Carriers are dumb: they may lose, repeat, reorder, tear or forge. The truth is in the spool, which both ends see; an
 //! edge only saves the receiver from looking there for what has not changed. So every rule here needs no answer, no
-//! acknowledgement and no memory that outlives its process.
+//! acknowledgement and no memory that outlives its process. `shm:` is the spool itself and needs none of this: other
+//! carriers are built on it.
 #![forbid(unsafe_code)]
 
 use crate::entry::{Entry, LEN};
