@@ -451,7 +451,19 @@ impl Converter {
             self.ring();
         }
         self.count_up();
+        self.warn_of_what_is_left(now);
         self.publisher.page().set_state(State::Ended);
+    }
+
+    /// Nobody is there to make the last entries durable: that is no failure of ours, but must be said.
+    fn warn_of_what_is_left(&mut self, now: u64) {
+        let head = self.publisher.spool().map_or(0, |s| s.head());
+        let left = self.publisher.durable().map_or(0, |durable| head.saturating_sub(durable));
+        let log_lives =
+            self.publisher.log().get().is_some_and(|p| now.saturating_sub(p.beat()) < 1_000_000_000);
+        if left > 0 && !log_lives {
+            log::warn!("{left} entries are only in the spool: start ipc-log to make them durable");
+        }
     }
 
     /// Every 100 ms: what users should know.
@@ -534,7 +546,7 @@ fn tell(event: &Event) {
         Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
         Event::Resumed { epoch, head, at_risk } => {
             log::info!(
-                "going on in epoch {epoch} at seq {} ({at_risk} entries not yet known to be durable)",
+                "going on in epoch {epoch} at seq {} ({at_risk} entries kept until ipc-log confirms them)",
                 head + 1
             );
         }

@@ -183,6 +183,16 @@ fn place(common: &CommonArgs, dir: Option<PathBuf>) -> Result<Place, Failure> {
     }
     let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let register = Some(shm_path(&names.snapshot()));
+    if !names.record_dir().exists() {
+        let (name, dir) = (names.instance(), names.record_dir());
+        return Err(Failure::new(
+            verify::EXIT_UNREADABLE,
+            format!(
+                "instance {name} has no record: there is no {}; look at --name and XDG_STATE_HOME",
+                dir.display()
+            ),
+        ));
+    }
     Ok(Place { record: names.record_dir(), register, checkpoints: Some(names.stat_dir()) })
 }
 

@@ -110,6 +110,11 @@ fn people(names: &Names, roles: &[Standing; 4], spool: Option<Overview>) -> Stri
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    if spool.is_none() && roles.iter().all(|r| r.page.is_none()) {
+        let (name, record) = (names.instance(), names.record_dir());
+        let kept = if record.exists() { "its record is in" } else { "there is no record yet in" };
+        return format!("instance {name}: not running; {kept} {}\n", record.display());
+    }
     let spool_text = spool.map_or("no spool".into(), |s| {
         let used = 100 * s.head.saturating_sub(s.tail) / s.header.capacity;
         format!("epoch {}, spool of {} entries, {used} % held", s.header.epoch, s.header.capacity)

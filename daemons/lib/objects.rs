@@ -49,13 +49,15 @@ pub enum ObjectsError {
     Lock(#[from] LockError),
     /// The spool holds entries that are not durable.
     #[error(
-        "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon`"
+        "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon --name {instance}`"
     )]
     AtRisk {
         /// The spool.
         path: PathBuf,
         /// How many entries.
         at_risk: u64,
+        /// Of which instance.
+        instance: String,
     },
 }
 
@@ -251,7 +253,11 @@ pub fn remove(
     abandon: bool,
 ) -> Result<Vec<PathBuf>, ObjectsError> {
     if let Some(AtRisk { entries, .. }) = at_risk(names, durable).filter(|_| !abandon) {
-        return Err(ObjectsError::AtRisk { path: shm_path(&names.spool()), at_risk: entries });
+        return Err(ObjectsError::AtRisk {
+            path: shm_path(&names.spool()),
+            at_risk: entries,
+            instance: names.instance().into(),
+        });
     }
     let mut removed = Vec::new();
     let segments: Vec<String> =

@@ -26,7 +26,9 @@ pub enum Supply {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// What the configuration names is not there or cannot be a source.
-    #[error("cannot use source.path {path}: {why}")]
+    #[error(
+        "cannot use source.path {path}: {why}; a relative path begins in the directory in which the daemon was started"
+    )]
     Unusable {
         /// The path as configured.
         path: String,
