@@ -447,7 +447,7 @@ fn status_running_and_stopped() {
     run.signal(Signal::INT);
     run.ends_with(0, BOUND);
     let text = p.expect(&["status"], 3);
-    assert!(text.contains("not there"), "{text}");
+    assert!(text.contains("not running; its record is in"), "{text}");
     p.assert_nothing_left();
 }
 
