@@ -26,9 +26,7 @@ fn the_shipped_file_knows_every_key() {
             let key = bare.split_once(" = ").map_or("", |(key, _)| key);
             lines.push(match key {
                 "kind" => format!("kind = {kind:?}"),
-                "period" | "min" | "max" | "seed" | "path" | "decimals" | "on_bad"
-                    if !wanted.contains(&key) =>
-                {
+                "period" | "min" | "max" | "seed" | "path" | "on_bad" if !wanted.contains(&key) => {
                     String::new()
                 }
                 "" => line.to_owned(),
@@ -40,9 +38,8 @@ fn the_shipped_file_knows_every_key() {
         std::fs::write(file.path(), lines.join("\n")).unwrap();
         load(file.path().to_str().unwrap())
     };
-    let config = keys_of("lines", &["path", "decimals", "on_bad"]);
-    let wanted =
-        SourceConfig::Lines { path: "tests/data/ecg-360hz.txt".into(), decimals: 4, on_bad: OnBad::Skip };
+    let config = keys_of("lines", &["path", "on_bad"]);
+    let wanted = SourceConfig::Lines { path: "tests/data/ecg-360hz.txt".into(), on_bad: OnBad::Skip };
     assert_eq!(config.source, wanted);
     assert_eq!(config.instance.as_deref(), Some("ecg"));
     assert_eq!(config.conv.rate, Rate::Every { period_ps: 2_777_777_778 });
@@ -55,9 +52,10 @@ fn the_shipped_file_knows_every_key() {
 fn the_examples_load_and_each_names_its_own_instance() {
     let ecg = load("config/examples/ecg.toml");
     assert_eq!(ecg.conv.rate, Rate::Max);
-    assert_eq!((ecg.channel.name.as_str(), ecg.channel.unit.as_str()), ("ecg", "code"));
+    assert_eq!((ecg.channels[0].name.as_str(), ecg.channels[0].unit.as_str()), ("ecg", "code"));
     let stdin = load("config/examples/stdin.toml");
-    let wanted = SourceConfig::Lines { path: "-".into(), decimals: 4, on_bad: OnBad::Skip };
+    let wanted = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Skip };
+    assert_eq!(stdin.channels[0].decimals, 4);
     assert_eq!(stdin.source, wanted);
     for path in files("config/examples") {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();

@@ -146,7 +146,7 @@ fn another_channel_table() {
     let mut run = p.run(&[]);
     run.ends_with(78, BOUND);
     says_once(&run.err(), "are not those of the configuration");
-    let mut run = p.run(&["--set", "source.decimals=2"]);
+    let mut run = p.run(&["--set", "channel.decimals=2"]);
     run.ends_with(78, BOUND);
     assert_eq!(entries(&p.record()), before, "the record is as it was");
     p.configure(&format!("[source]\nkind = \"lines\"\npath = \"in.txt\"\n{FAST}"));

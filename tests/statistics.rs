@@ -5,7 +5,7 @@
 
 use ipc_pipeline::checkpoint::Checkpoint;
 use ipc_pipeline::entry::{Entry, LEN, Reason};
-use ipc_pipeline::exact::{self, Exact};
+use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::{Fold, Losses, Stats};
 use ipc_pipeline::snapshot::Snapshot;
 use num_bigint::BigInt;
@@ -77,7 +77,8 @@ fn assert_is_recomputation(fold: &Fold, entries: &[Entry]) {
             .sum::<u64>()
     };
     let corrupt = entries.iter().filter(|e| e.kind == 5).count() as u64;
-    let losses = Losses { missed: lost(1), full: lost(2), bad: lost(3), abandoned: lost(4), corrupt };
+    let losses =
+        Losses { missed: lost(1), full: lost(2), bad: lost(3), abandoned: lost(4), corrupt, unread: lost(5) };
     assert_eq!(fold.losses, losses);
     for channel in 0..32 {
         let samples: Vec<&Entry> = entries.iter().filter(|e| e.kind == 1 && e.channel == channel).collect();
@@ -175,14 +176,14 @@ proptest! {
 fn assert_decimals(stats: &Stats, values: &[i32], digits: u8, decimals: u8) {
     let count = BigInt::from(values.len());
     let sum: BigInt = values.iter().map(|v| BigInt::from(*v)).sum();
-    let unit = ten_to(decimals);
-    let mean = printed(stats.mean(decimals), digits);
+    let (unit, conversion) = (ten_to(decimals), Conversion::plain(decimals));
+    let mean = printed(conversion.mean(stats), digits);
     assert_eq!(mean.is_some(), !values.is_empty());
     if let Some(mean) = mean {
         assert_is_rounded(&mean, &(&sum * ten_to(digits)), &(&count * &unit));
     }
-    let variance = printed(stats.variance(decimals), digits);
-    let deviation = printed(stats.deviation(decimals), digits);
+    let variance = printed(conversion.variance(stats), digits);
+    let deviation = printed(conversion.deviation(stats), digits);
     assert_eq!((variance.is_some(), deviation.is_some()), (values.len() > 1, values.len() > 1));
     if let (Some(variance), Some(deviation)) = (variance, deviation) {
         // Sum of (count * value - sum)^2, which is count^2 times the sum of the squared distances from the mean.
@@ -241,5 +242,5 @@ fn a_long_run_of_extremes_does_not_overflow() {
     let stats = fold.channel(0).copied().unwrap_or_default();
     assert_eq!((stats.count, stats.sum), (seq, i32::MIN as i128 * seq as i128));
     assert_eq!(stats.sum_squares, (1 << 62) * seq as u128);
-    assert_eq!(exact::text(stats.deviation(0), 30), format!("0.{}", "0".repeat(30)));
+    assert_eq!(exact::text(Conversion::plain(0).deviation(&stats), 30), format!("0.{}", "0".repeat(30)));
 }

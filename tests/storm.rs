@@ -93,7 +93,7 @@ fn lines() -> &'static Path {
 
 fn config(capacity: u64, rate: &str) -> String {
     format!(
-        "[source]\nkind = \"lines\"\npath = \"{}\"\ndecimals = 0\non_bad = \"stop\"\n\
+        "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
          [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n",
         lines().display()

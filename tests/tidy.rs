@@ -17,7 +17,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("audit", &["entry", "fold"]),
         ("decimal", &[]),
         ("entry", &[]),
-        ("exact", &["decimal", "fold"]),
+        ("exact", &["decimal", "fold", "header"]),
         ("fields", &[]),
         ("fold", &["entry", "fields"]),
         ("grid", &[]),

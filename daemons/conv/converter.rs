@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use ipc_pipeline::config::{OnBad, Policy, Rate, SourceConfig};
+use ipc_pipeline::config::{OnBad, Policy, Rate};
 use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said, Waiting};
-use ipc_pipeline::entry::Reason;
+use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
@@ -34,17 +34,21 @@ enum Next {
     End,
 }
 
-/// Ticks and inputs dealt with since the last accepted entry, for LOSS entries before the next sample.
+/// Rows dealt with since the last accepted entry, for LOSS entries before the next sample.
 #[derive(Clone, Copy, Default)]
 struct Pending {
     missed: u64,
+    unread: u64,
     full: u64,
     bad: u64,
 }
 
 impl Pending {
     fn entries(&self) -> u64 {
-        losses_needed(self.missed) + losses_needed(self.full) + losses_needed(self.bad)
+        losses_needed(self.missed)
+            + losses_needed(self.unread)
+            + losses_needed(self.full)
+            + losses_needed(self.bad)
     }
 }
 
@@ -66,9 +70,14 @@ struct Converter {
     feed: Feed,
     start_ns: u64,
     tick: u64,
+    /// Position in the source: rows times columns; in the midst of a row only where a power cut has torn it.
     index: u64,
+    /// Samples in a row: the number of channels.
+    columns: u16,
     pending: Pending,
     values: Vec<i32>,
+    /// Since when, and why, the source has no reading.
+    unread: Said,
     bad_said: u64,
     bad_line: Option<String>,
     late_ns_max: u64,
@@ -129,11 +138,7 @@ impl Converter {
         };
         let settings =
             Settings { capacity: config.spool.capacity, source_id: config.identity_of_source(), period_ps };
-        let on_bad = match config.source {
-            SourceConfig::Lines { on_bad, .. } => on_bad,
-            SourceConfig::Random { .. } => OnBad::Stop,
-        };
-        let source = source::open(&config.source).map_err(failure)?;
+        let source = source::open(config).map_err(failure)?;
         let mut publisher =
             Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
                 .map_err(Failure::system)?;
@@ -160,7 +165,7 @@ impl Converter {
             lock_step: config.conv.lock_step,
             late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
-            on_bad,
+            on_bad: config.source.on_bad(),
             open: false,
             durable_seen: None,
             begun: false,
@@ -168,8 +173,10 @@ impl Converter {
             start_ns: 0,
             tick: 0,
             index: 0,
+            columns: config.channels.len().clamp(1, MAX_CHANNELS) as u16,
             pending: Pending::default(),
             values: vec![0; BATCH],
+            unread: Said::default(),
             bad_said: 0,
             bad_line: None,
             late_ns_max: 0,
@@ -222,14 +229,15 @@ impl Converter {
         self.feed = spool.feed();
         self.start_ns = spool.header().start_mono_ns;
         self.tick = position.tick;
-        // Dropped samples were taken from the source and consumed their ticks.
+        // Dropped rows were taken from the source and consumed their ticks.
         self.index = if drops.n > 0 { drops.index } else { position.index };
         self.pending.full = drops.n;
         // Bad inputs between them were passed too; no entry says so yet.
-        self.pending.bad = self.index - position.index.saturating_add(drops.n).min(self.index);
+        let passed = self.index.saturating_sub(position.index) / self.columns as u64;
+        self.pending.bad = passed.saturating_sub(drops.n);
         self.tick += if self.feed.period_ps > 0 { drops.n } else { 0 };
         if self.feed.source_id == self.settings.source_id {
-            self.source.seek(self.index).map_err(failure)?;
+            self.source.seek(self.index / self.columns as u64).map_err(failure)?;
         }
         self.begun = true;
         Ok(())
@@ -252,8 +260,9 @@ impl Converter {
         }
         let index = if same_source { self.index } else { 0 };
         let feed = Feed { source_id, period_ps, origin_ns: now.saturating_sub(self.start_ns) };
+        let columns = self.columns;
         let Some(spool) = self.publisher.spool() else { return false };
-        push_losses(spool, pending, t_ns);
+        push_losses(spool, pending, columns, t_ns);
         spool.push_feed(feed, index);
         let position = Position { index, tick: 0, ..after(spool.position(), pending) };
         spool.commit(position);
@@ -292,7 +301,7 @@ impl Converter {
             let burst = if self.settings.period_ps / 1000 < BURST_NS { now + BURST_NS } else { 0 };
             return Ok(Next::At(next.max(burst)));
         }
-        let wanted = due.min(BATCH as u64);
+        let wanted = due.min(self.batch());
         match self.admit(wanted) {
             0 if self.policy == Policy::DropNewest => self.drop_newest(wanted as usize),
             0 => Ok(Next::Durable(now + self.late_max_ns)),
@@ -305,15 +314,20 @@ impl Converter {
     }
 
     fn turn_without_grid(&mut self, now: u64) -> Result<Next, Failure> {
-        match self.admit(BATCH as u64) {
+        match self.admit(self.batch()) {
             0 => Ok(Next::Durable(u64::MAX)),
             n => self.take(n as usize, now),
         }
     }
 
-    /// How many of `wanted` samples may be published now, behind the pending losses.
+    /// Rows of one commit at most.
+    fn batch(&self) -> u64 {
+        BATCH as u64 / self.columns as u64
+    }
+
+    /// How many of `wanted` rows may be published now, behind the pending losses.
     fn admit(&mut self, wanted: u64) -> u64 {
-        let room = self.publisher.room().saturating_sub(self.pending.entries());
+        let room = self.publisher.room().saturating_sub(self.pending.entries()) / self.columns as u64;
         let Some(spool) = self.publisher.spool() else { return 0 };
         let head = spool.head();
         if self.lock_step && room > 0 {
@@ -322,15 +336,16 @@ impl Converter {
         wanted.min(room)
     }
 
-    /// Samples left of `count`; `None`: there is no end.
+    /// Rows left of `count`; `None`: there is no end.
     fn left(&mut self) -> Option<u64> {
         let samples = self.publisher.spool().map_or(0, |s| s.position().samples);
         (self.count > 0).then(|| self.count.saturating_sub(samples))
     }
 
-    /// Takes up to `n` samples from the source and publishes them.
+    /// Takes up to `n` rows from the source and publishes them.
     fn take(&mut self, n: usize, now: u64) -> Result<Next, Failure> {
         let n = self.left().map_or(n, |left| n.min(left.min(BATCH as u64) as usize));
+        let n = if self.skip() > 0 { n.min(1) } else { n };
         match self.supply(n)? {
             Ok(taken) => {
                 self.publish(taken, now);
@@ -340,12 +355,17 @@ impl Converter {
         }
     }
 
-    /// The spool is full and the source does not wait: samples are taken, dropped and counted.
+    /// Samples of the next row that are in the record already.
+    fn skip(&self) -> usize {
+        (self.index % self.columns as u64) as usize
+    }
+
+    /// The spool is full and the source does not wait: rows are taken, dropped and counted.
     fn drop_newest(&mut self, n: usize) -> Result<Next, Failure> {
         let n = self.left().map_or(n, |left| n.min(left.min(BATCH as u64) as usize));
         match self.supply(n)? {
             Ok(taken) => {
-                self.index += taken as u64;
+                self.index += taken as u64 * self.columns as u64;
                 self.tick += taken as u64;
                 self.pending.full += taken as u64;
                 let drops = Drops { n: self.pending.full, index: self.index };
@@ -358,16 +378,40 @@ impl Converter {
         }
     }
 
-    /// Asks the source for `n` values: how many it gave, or what to do instead.
+    /// Asks the source for `n` rows: how many it gave, or what to do instead.
     fn supply(&mut self, n: usize) -> Result<Result<usize, Next>, Failure> {
         if n == 0 {
             return Ok(Err(Next::End));
         }
-        match self.source.fill(&mut self.values[..n]).map_err(failure)? {
-            Supply::Samples(taken) => Ok(Ok(taken)),
+        let wanted = n * self.columns as usize;
+        match self.source.fill(&mut self.values[..wanted]).map_err(failure)? {
+            Supply::Rows(taken) => {
+                self.is_read();
+                Ok(Ok(taken))
+            }
             Supply::Nothing => Ok(Err(Next::At(sys::monotonic_ns() + 5_000_000))),
             Supply::End => Ok(Err(Next::End)),
             Supply::Bad(text) => self.bad_input(text).map(Err),
+            Supply::Unread(text) => Ok(Err(self.no_reading(&text))),
+        }
+    }
+
+    /// The tick passes without a sample: said once, counted always.
+    fn no_reading(&mut self, text: &str) -> Next {
+        if self.unread.is_new(text) {
+            log::warn!("{text}; its ticks are counted as unread until it is back");
+        }
+        if self.feed.period_ps == 0 {
+            return Next::At(sys::monotonic_ns() + LOOK_NS);
+        }
+        self.tick += 1;
+        self.pending.unread += 1;
+        Next::Again
+    }
+
+    fn is_read(&mut self) {
+        if self.unread.is_over() {
+            log::info!("the source gives readings again");
         }
     }
 
@@ -378,7 +422,7 @@ impl Converter {
                 format!("{text}; stopping, as source.on_bad = \"stop\" says"),
             ));
         }
-        self.index += 1;
+        self.index += self.columns as u64;
         self.pending.bad += 1;
         self.bad_said += 1;
         if self.bad_said <= BAD_SAID_MAX {
@@ -390,24 +434,28 @@ impl Converter {
         Ok(Next::Again)
     }
 
-    /// The pending losses and `n` values become accepted entries, with the position after them.
-    fn publish(&mut self, n: usize, now: u64) {
+    /// The pending losses and `rows` rows become accepted entries, with the position after them.
+    fn publish(&mut self, rows: usize, now: u64) {
         let t_loss = self.last_tick_ns(now);
         let (grid, tick, t_now) = (self.grid(), self.tick, now.saturating_sub(self.start_ns));
         let pending = std::mem::take(&mut self.pending);
-        self.index += n as u64;
-        self.tick += if grid.period_ps > 0 { n as u64 } else { 0 };
+        let (columns, skip) = (self.columns, self.skip());
+        let values = &self.values[skip..rows * columns as usize];
+        // The rest of a torn row takes no tick: its channel 0 took one.
+        let ticks = if skip > 0 { 0 } else { rows as u64 };
+        self.index += values.len() as u64;
+        self.tick += if grid.period_ps > 0 { ticks } else { 0 };
         let Some(spool) = self.publisher.spool() else { return };
-        push_losses(spool, pending, t_loss);
+        push_losses(spool, pending, columns, t_loss);
         match grid.period_ps {
-            0 => spool.push_samples(&self.values[..n], |_| t_now),
-            _ => spool.push_samples(&self.values[..n], |i| grid.time_of(tick + i)),
+            0 => spool.push_rows(values, skip as u16, columns, |_| t_now),
+            _ => spool.push_rows(values, skip as u16, columns, |row| grid.time_of(tick + row)),
         }
         let before = after(spool.position(), pending);
         spool.commit(Position {
             index: self.index,
             tick: self.tick,
-            samples: before.samples + n as u64,
+            samples: before.samples + ticks,
             ..before
         });
         self.ring();
@@ -442,9 +490,10 @@ impl Converter {
             self.miss_ticks(now, self.late_max_ns);
             let t_ns = self.last_tick_ns(now);
             let (pending, index, tick) = (self.pending, self.index, self.tick);
+            let columns = self.columns;
             let fits = self.publisher.room() >= pending.entries();
             if let Some(spool) = self.publisher.spool().filter(|_| fits) {
-                push_losses(spool, pending, t_ns);
+                push_losses(spool, pending, columns, t_ns);
                 spool.commit(Position { index, tick, ..after(spool.position(), pending) });
                 self.pending = Pending::default();
             }
@@ -519,7 +568,7 @@ fn after(position: Position, pending: Pending) -> Position {
     Position {
         full: position.full + pending.full,
         bad: position.bad + pending.bad,
-        missed: position.missed + pending.missed,
+        missed: position.missed + pending.missed + pending.unread,
         ..position
     }
 }
@@ -527,11 +576,13 @@ fn after(position: Position, pending: Pending) -> Position {
 fn push_losses<M: ipc_pipeline::segment::Memory>(
     spool: &mut ipc_pipeline::spool::SpoolWriter<M>,
     pending: Pending,
+    columns: u16,
     t_ns: u64,
 ) {
-    spool.push_losses(pending.missed, Reason::Missed, t_ns);
-    spool.push_losses(pending.full, Reason::Full, t_ns);
-    spool.push_losses(pending.bad, Reason::Bad, t_ns);
+    spool.push_losses(pending.missed, Reason::Missed, 1, t_ns);
+    spool.push_losses(pending.unread, Reason::Unread, 1, t_ns);
+    spool.push_losses(pending.full, Reason::Full, columns, t_ns);
+    spool.push_losses(pending.bad, Reason::Bad, columns, t_ns);
 }
 
 fn failure(e: SourceError) -> Failure {

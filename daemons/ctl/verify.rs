@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use comfy_table::{CellAlignment, Table, presets};
 use ipc_pipeline::audit::Audit;
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::decimal::format_scaled;
-use ipc_pipeline::exact;
+use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::header::{ChannelRow, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
@@ -251,8 +250,8 @@ impl Report {
                 }
             ),
             format!(
-                "lost: {} missed, {} full, {} bad input, {} abandoned, {} corrupt",
-                losses.missed, losses.full, losses.bad, losses.abandoned, losses.corrupt
+                "lost: {} missed, {} unread, {} full, {} bad input, {} abandoned, {} corrupt",
+                losses.missed, losses.unread, losses.full, losses.bad, losses.abandoned, losses.corrupt
             ),
         ];
         if self.audit.totals.channels().next().is_some() {
@@ -284,18 +283,18 @@ impl Report {
         table.load_style(presets::NOTHING);
         table.set_header(["channel", "count", "sum", "mean", "deviation", "min", "max", "first", "last"]);
         for (channel, stats) in self.audit.totals.channels() {
-            let (name, decimals) = self.channel(channel);
-            let code = |value: i32| format_scaled(value.into(), decimals);
+            let (name, conversion) = self.channel(channel);
+            let text = |value: Exact| conversion.text(&value, DIGITS);
             table.add_row([
                 name,
                 stats.count.to_string(),
-                format_scaled(stats.sum, decimals),
-                exact::text(stats.mean(decimals), DIGITS),
-                exact::text(stats.deviation(decimals), DIGITS),
-                code(stats.min),
-                code(stats.max),
-                code(stats.first),
-                code(stats.last),
+                text(conversion.sum(stats)),
+                exact::text(conversion.mean(stats), DIGITS),
+                exact::text(conversion.deviation(stats), DIGITS),
+                text(conversion.min(stats)),
+                text(conversion.max(stats)),
+                text(conversion.value(stats.first)),
+                text(conversion.value(stats.last)),
             ]);
         }
         for column in table.column_iter_mut().skip(1) {
@@ -304,14 +303,14 @@ impl Report {
         table.trim_fmt()
     }
 
-    /// Name and decimals of a channel; one that is not in the table has its number as name.
-    fn channel(&self, channel: u16) -> (String, u8) {
+    /// Name and conversion of a channel; one that is not in the table has its number as name.
+    fn channel(&self, channel: u16) -> (String, Conversion) {
         let row = self.channels.get(channel as usize);
         let name = row.map(|row| row.name.clone()).filter(|name| !name.is_empty());
-        (name.unwrap_or_else(|| channel.to_string()), row.map_or(0, |row| row.decimals))
+        (name.unwrap_or_else(|| channel.to_string()), row.map_or(Conversion::plain(0), Conversion::of))
     }
 
-    /// The report for programs. Sums are raw codes; they and all decimals are texts, so that no reader rounds them.
+    /// The report for programs. Sums are raw codes; min, max, first and last too; what is made of them are texts, so that no reader rounds them.
     pub fn json(&self) -> Value {
         let (ticks, losses) = (self.audit.ticks, self.audit.totals.losses);
         let channels: Vec<Value> = self.audit.totals.channels().map(|(c, _)| self.channel_json(c)).collect();
@@ -332,7 +331,7 @@ impl Report {
                 "hidden": ticks.hidden,
             },
             "lost": {
-                "missed": losses.missed, "full": losses.full, "bad_input": losses.bad,
+                "missed": losses.missed, "unread": losses.unread, "full": losses.full, "bad_input": losses.bad,
                 "abandoned": losses.abandoned, "corrupt": losses.corrupt,
             },
             "channels": channels,
@@ -343,15 +342,17 @@ impl Report {
     }
 
     fn channel_json(&self, channel: u16) -> Value {
-        let (name, decimals) = self.channel(channel);
+        let (name, conversion) = self.channel(channel);
+        let row = self.channels.get(channel as usize).cloned().unwrap_or_default();
         let stats = self.audit.totals.channel(channel).copied().unwrap_or_default();
         json!({
-            "channel": channel, "name": name, "decimals": decimals, "count": stats.count,
+            "channel": channel, "name": name, "unit": row.unit, "decimals": row.decimals,
+            "scale": row.scale, "offset": row.offset, "count": stats.count,
             "sum": stats.sum.to_string(), "sum_squares": stats.sum_squares.to_string(),
             "min": stats.min, "max": stats.max, "first": stats.first, "last": stats.last,
-            "mean": exact::text(stats.mean(decimals), DIGITS),
-            "variance": exact::text(stats.variance(decimals), DIGITS),
-            "deviation": exact::text(stats.deviation(decimals), DIGITS),
+            "mean": exact::text(conversion.mean(&stats), DIGITS),
+            "variance": exact::text(conversion.variance(&stats), DIGITS),
+            "deviation": exact::text(conversion.deviation(&stats), DIGITS),
         })
     }
 }

@@ -474,7 +474,7 @@ impl Audit {
     fn take_loss(&mut self, entry: &Entry, reason: Reason) {
         self.check_no_way_back(entry);
         let total = match reason {
-            Reason::Missed => &mut self.ticks.missed,
+            Reason::Missed | Reason::Unread => &mut self.ticks.missed,
             Reason::Full => &mut self.ticks.full,
             Reason::Bad | Reason::Abandoned => return,
         };
@@ -518,8 +518,9 @@ impl Audit {
     /// tells it.
     fn check_other_channel(&mut self, entry: &Entry) {
         let found = entry.t_ns;
-        let expected = self.time.zero.unwrap_or(0);
-        if self.time.zero == Some(found) {
+        // The rest of a row that a power cut has torn begins its epoch: there is no channel 0 before it.
+        let Some(expected) = self.time.zero else { return };
+        if expected == found {
             return;
         }
         if !self.time.unsure {

@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn right_crcs_do_not_make_nonsense_true() {
         for (at, value) in
-            [(0, 0), (8, 9), (12, 7), (24, 1), (80, 1), (128, 99), (136, 0), (144, 0), (200, 1)]
+            [(0, 0), (8, 9), (12, 7), (24, 1), (96, 1), (128, 99), (136, 0), (144, 0), (200, 1)]
         {
             let mut bytes = checkpoint(2).encode();
             put(&mut bytes, at, [value]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{self, CommonArgs, EXIT_CONFIG};
-use crate::config::Config;
+use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
 use crate::logging;
@@ -121,16 +121,21 @@ pub fn segment_names(names: &Names) -> SegmentNames {
     SegmentNames { spool: names.spool(), pages: Role::ALL.map(|role| names.page(role)) }
 }
 
+/// What the record keeps of a channel's configuration.
+pub fn channel_row(channel: &ChannelConfig) -> ChannelRow {
+    ChannelRow {
+        name: channel.name.clone(),
+        unit: channel.unit.clone(),
+        scale: channel.scale.to_string(),
+        offset: channel.offset.to_string(),
+        decimals: channel.decimals,
+    }
+}
+
 /// How the record of this configuration is written.
 pub fn record_settings(config: &Config) -> Settings {
-    let row = ChannelRow {
-        name: config.channel.name.clone(),
-        unit: config.channel.unit.clone(),
-        scale: "1".into(),
-        offset: "0".into(),
-        decimals: config.source.decimals(),
-    };
-    Settings { segment_entries: config.log.segment_entries(), channels: vec![row] }
+    let channels = config.channels.iter().map(channel_row).collect();
+    Settings { segment_entries: config.log.segment_entries(), channels }
 }
 
 /// The whole `main` of a daemon; `work` returns when it is told to stop or its work is done.
@@ -225,6 +230,11 @@ impl Said {
     /// Whatever was said is over: the same text is news again.
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// Was there something that is over now?
+    pub fn is_over(&mut self) -> bool {
+        !std::mem::take(&mut self.0).is_empty()
     }
 }
 

@@ -43,6 +43,60 @@ pub fn parse(text: &str, decimals: u8) -> Result<i32, DecimalError> {
     i32::try_from(code).map_err(|_| DecimalError::OutOfRange(decimals))
 }
 
+/// Most digits of a [`Decimal`], and most of them after the point: it is an exact i128 and fits 24 bytes of text.
+const DIGITS_MAX: usize = 21;
+
+/// A decimal number, exactly: `digits` / 10^`places`. The digits never end in a zero that stands behind the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal {
+    /// All its digits as one number.
+    pub digits: i128,
+    /// So many of them stand behind the point, 0..=21.
+    pub places: u8,
+}
+
+impl Decimal {
+    /// 0.
+    pub const ZERO: Decimal = Decimal { digits: 0, places: 0 };
+    /// 1.
+    pub const ONE: Decimal = Decimal { digits: 1, places: 0 };
+
+    /// The number in `text`, written as [`parse`] accepts it; `None` if it is none, or has more than 21 digits.
+    ///
+    /// ```
+    /// use ipc_pipeline::decimal::Decimal;
+    /// assert_eq!(Decimal::read("-0.00250"), Some(Decimal { digits: -25, places: 4 }));
+    /// assert_eq!(Decimal::read("2e3").unwrap().to_string(), "2000");
+    /// ```
+    pub fn read(text: &str) -> Option<Decimal> {
+        let number = Number::split(text)?;
+        let all = format!("{}{}", number.whole, number.fraction);
+        let mut places = i64::try_from(number.fraction.len()).ok()?.checked_sub(number.exponent)?;
+        let mut digits = all.trim_start_matches('0').to_owned();
+        while places > 0 && digits.ends_with('0') {
+            digits.pop();
+            places -= 1;
+        }
+        if digits.is_empty() {
+            return Some(Decimal::ZERO);
+        }
+        let zeros = usize::try_from(-places).unwrap_or(0);
+        let places = u8::try_from(places.max(0)).ok().filter(|places| *places as usize <= DIGITS_MAX)?;
+        if digits.len().saturating_add(zeros) > DIGITS_MAX {
+            return None;
+        }
+        digits.extend(std::iter::repeat_n('0', zeros));
+        let magnitude: i128 = digits.parse().ok()?;
+        Some(Decimal { digits: if number.negative { -magnitude } else { magnitude }, places })
+    }
+}
+
+impl std::fmt::Display for Decimal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&format_scaled(self.digits, self.places))
+    }
+}
+
 /// A decimal number in its parts: `negative`, `whole.fraction` times 10^`exponent`.
 struct Number<'a> {
     negative: bool,

@@ -40,6 +40,8 @@ pub enum Reason {
     Bad,
     /// A spool with undurable entries was given up by `objects remove --abandon`.
     Abandoned,
+    /// Ticks at which the source had no reading.
+    Unread,
 }
 
 impl Reason {
@@ -50,6 +52,7 @@ impl Reason {
             Reason::Full => 2,
             Reason::Bad => 3,
             Reason::Abandoned => 4,
+            Reason::Unread => 5,
         }
     }
 
@@ -60,6 +63,7 @@ impl Reason {
             2 => Some(Reason::Full),
             3 => Some(Reason::Bad),
             4 => Some(Reason::Abandoned),
+            5 => Some(Reason::Unread),
             _ => None,
         }
     }
@@ -71,6 +75,7 @@ impl Reason {
             Reason::Full => "full",
             Reason::Bad => "bad input",
             Reason::Abandoned => "abandoned",
+            Reason::Unread => "unread",
         }
     }
 }
@@ -131,6 +136,12 @@ impl Entry {
         Entry { value: count as i32, flags, ..Entry::unsealed(seq, epoch, t_ns, LOSS) }.seal()
     }
 
+    /// A loss of rows of `columns` samples (1..=32): each row takes as many positions of its source.
+    pub fn loss_of_rows(seq: u64, epoch: u32, t_ns: u64, reason: Reason, count: u32, columns: u16) -> Entry {
+        let channel = columns.saturating_sub(1);
+        Entry { channel, ..Entry::loss(seq, epoch, t_ns, reason, count) }.seal()
+    }
+
     /// The wall clock stepped by `ms` (48 bits, two's complement).
     pub fn clock(seq: u64, epoch: u32, t_ns: u64, ms: i64) -> Entry {
         Entry::unsealed(seq, epoch, t_ns, CLOCK).wide(ms as u64 & WIDE_MAX).seal()
@@ -187,6 +198,18 @@ impl Entry {
     /// The count of a LOSS.
     pub fn count(&self) -> u64 {
         self.value as u32 as u64
+    }
+
+    /// So many positions of its source this entry goes on: a SAMPLE or CORRUPT one, a lost row one for each of its
+    /// samples.
+    pub fn positions(&self) -> u64 {
+        match self.kind() {
+            Some(Kind::Sample | Kind::Corrupt) => 1,
+            Some(Kind::Loss(Reason::Full | Reason::Bad)) => {
+                self.count().saturating_mul(self.channel as u64 + 1)
+            }
+            _ => 0,
+        }
     }
 
     /// The 48-bit number of CLOCK, SOURCE and GRID.

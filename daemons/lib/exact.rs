@@ -1,12 +1,14 @@
-//! Mean, variance and standard deviation as exact decimals, from the integers of [`Stats`].
+//! Physical values, their mean, variance and standard deviation as exact decimals, from codes and the integers of
+//! [`Stats`].
 //!
 //! There is one rounding, at the last digit that is printed, and one rule: to the nearest, and a half goes away from
 //! zero (0.125 becomes 0.13, -0.125 becomes -0.13). What rounds to zero has no sign. The last digit is right for the
 //! standard deviation too. The rule is the same for every number of digits, so a longer print never contradicts.
 #![forbid(unsafe_code)]
 
-pub use crate::decimal::format_scaled as decimal;
+use crate::decimal::{DECIMALS_MAX, Decimal};
 use crate::fold::Stats;
+use crate::header::ChannelRow;
 use num_bigint::{BigInt, BigUint, Sign};
 
 /// What is printed for a value that does not exist.
@@ -20,25 +22,100 @@ pub struct Exact {
     root: bool,
 }
 
-impl Stats {
-    /// sum / count, in units of 10^-decimals of the raw code; `None` without a sample.
-    pub fn mean(&self, decimals: u8) -> Option<Exact> {
-        let denominator = BigUint::from(self.count) * power_of_ten(decimals as u32);
-        (self.count > 0).then(|| Exact { numerator: self.sum.into(), denominator, root: false })
+/// From the codes of a channel to physical values: `(code / 10^decimals + offset) * scale`, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    decimals: u8,
+    scale: Decimal,
+    offset: Decimal,
+}
+
+impl Conversion {
+    /// Without scale and offset.
+    pub const fn plain(decimals: u8) -> Conversion {
+        Conversion { decimals, scale: Decimal::ONE, offset: Decimal::ZERO }
     }
 
-    /// Variance of the samples, (count * sum of squares - sum^2) / (count * (count - 1)), in squared units of
-    /// 10^-decimals of the raw code; `None` with fewer than two samples.
-    pub fn variance(&self, decimals: u8) -> Option<Exact> {
-        let fewer = self.count.checked_sub(1).filter(|fewer| *fewer > 0)?;
-        let numerator = BigInt::from(self.sum_squares) * self.count - BigInt::from(self.sum).pow(2);
-        let denominator = BigUint::from(self.count) * fewer * power_of_ten(2 * decimals as u32);
-        Some(Exact { numerator, denominator, root: false })
+    /// That of a channel, as the record keeps it. A text that is no number counts as 1 or 0.
+    pub fn of(row: &ChannelRow) -> Conversion {
+        Conversion {
+            decimals: row.decimals.min(DECIMALS_MAX),
+            scale: Decimal::read(&row.scale).unwrap_or(Decimal::ONE),
+            offset: Decimal::read(&row.offset).unwrap_or(Decimal::ZERO),
+        }
     }
 
-    /// Standard deviation of the samples, the square root of [`Stats::variance`]; `None` with fewer than two samples.
-    pub fn deviation(&self, decimals: u8) -> Option<Exact> {
-        self.variance(decimals).map(|variance| Exact { root: true, ..variance })
+    /// Digits after the point that the physical value of a code has at most.
+    pub fn places(&self) -> u8 {
+        self.decimals.max(self.offset.places) + self.scale.places
+    }
+
+    /// The physical value of one code.
+    pub fn value(&self, code: i32) -> Exact {
+        self.linear(code.into(), 1, 1)
+    }
+
+    /// The sum of the physical values.
+    pub fn sum(&self, stats: &Stats) -> Exact {
+        self.linear(stats.sum, stats.count, 1)
+    }
+
+    /// Their mean; `None` without a sample.
+    pub fn mean(&self, stats: &Stats) -> Option<Exact> {
+        (stats.count > 0).then(|| self.linear(stats.sum, stats.count, stats.count))
+    }
+
+    /// The smallest physical value: with a negative scale that of the largest code.
+    pub fn min(&self, stats: &Stats) -> Exact {
+        self.value(if self.scale.digits < 0 { stats.max } else { stats.min })
+    }
+
+    /// The largest physical value.
+    pub fn max(&self, stats: &Stats) -> Exact {
+        self.value(if self.scale.digits < 0 { stats.min } else { stats.max })
+    }
+
+    /// Their variance, (count * sum of squares - sum^2) / (count * (count - 1)), in squared units; `None` with fewer than
+    /// two samples.
+    pub fn variance(&self, stats: &Stats) -> Option<Exact> {
+        let fewer = stats.count.checked_sub(1).filter(|fewer| *fewer > 0)?;
+        let spread = BigInt::from(stats.sum_squares) * stats.count - BigInt::from(stats.sum).pow(2);
+        let denominator = BigUint::from(stats.count) * fewer;
+        let unit = power_of_ten(2 * (self.decimals as u32 + self.scale.places as u32));
+        Some(Exact {
+            numerator: spread * BigInt::from(self.scale.digits).pow(2),
+            denominator: denominator * unit,
+            root: false,
+        })
+    }
+
+    /// Their standard deviation, the square root of [`Conversion::variance`]; `None` with fewer than two samples.
+    pub fn deviation(&self, stats: &Stats) -> Option<Exact> {
+        self.variance(stats).map(|variance| Exact { root: true, ..variance })
+    }
+
+    /// A difference of codes over `below` (not 0), without the offset.
+    pub fn difference(&self, difference: i128, below: u64) -> Exact {
+        Conversion { offset: Decimal::ZERO, ..*self }.linear(difference, 0, below)
+    }
+
+    /// The text of a value, a sum, a minimum or maximum: with all its digits, but if scale or offset give it more than
+    /// `digits` behind the point, rounded to these.
+    pub fn text(&self, value: &Exact, digits: u8) -> String {
+        value.text(self.places().min(digits.max(self.decimals)))
+    }
+
+    /// (sum / 10^decimals + count * offset) * scale / below.
+    fn linear(&self, sum: i128, count: u64, below: u64) -> Exact {
+        let Conversion { decimals, scale, offset } = self;
+        let sum = BigInt::from(sum) * signed_power_of_ten(offset.places);
+        let offsets = BigInt::from(offset.digits) * count * signed_power_of_ten(*decimals);
+        let places = *decimals as u32 + offset.places as u32 + scale.places as u32;
+        Exact {
+            numerator: (sum + offsets) * scale.digits,
+            denominator: power_of_ten(places) * below,
+            root: false,
+        }
     }
 }
 
@@ -73,6 +150,10 @@ fn with_point(magnitude: &BigUint, negative: bool, digits: u8) -> String {
     format!("{sign}{whole}{point}{rest}")
 }
 
+fn signed_power_of_ten(exponent: u8) -> BigInt {
+    power_of_ten(exponent as u32).into()
+}
+
 fn power_of_ten(exponent: u32) -> BigUint {
     BigUint::from(10u8).pow(exponent)
 }
@@ -90,11 +171,11 @@ mod tests {
     }
 
     fn mean(values: &[i32], digits: u8, decimals: u8) -> String {
-        text(stats(values).mean(decimals), digits)
+        text(Conversion::plain(decimals).mean(&stats(values)), digits)
     }
 
     fn deviation(values: &[i32], digits: u8, decimals: u8) -> String {
-        text(stats(values).deviation(decimals), digits)
+        text(Conversion::plain(decimals).deviation(&stats(values)), digits)
     }
 
     #[test]
@@ -118,16 +199,47 @@ mod tests {
         assert_eq!(deviation(&[0, 3, 6], 4, 1), "0.3000");
         // The variance is 2.25: its root, 1.5, is a half.
         assert_eq!(deviation(&[0, 0, 0, 3], 0, 0), "2");
-        assert_eq!(text(stats(&[0, 0, 0, 3]).variance(0), 2), "2.25");
-        assert_eq!(text(stats(&[0, 0, 0, 3]).variance(1), 4), "0.0225");
+        assert_eq!(text(Conversion::plain(0).variance(&stats(&[0, 0, 0, 3])), 2), "2.25");
+        assert_eq!(text(Conversion::plain(1).variance(&stats(&[0, 0, 0, 3])), 4), "0.0225");
         assert_eq!(deviation(&[i32::MIN, i32::MAX], 6, 0), "3037000499.268943");
     }
 
     #[test]
     fn too_few_samples_have_no_deviation() {
         assert_eq!(mean(&[], 3, 0), "-");
-        assert_eq!(text(stats(&[7]).variance(0), 3), "-");
+        assert_eq!(text(Conversion::plain(0).variance(&stats(&[7])), 3), "-");
         assert_eq!(deviation(&[7], 3, 0), "-");
         assert_eq!(deviation(&[7, 7], 3, 0), "0.000");
+    }
+
+    #[test]
+    fn scale_and_offset_are_exact() {
+        let row = |scale: &str, offset: &str| ChannelRow {
+            scale: scale.into(),
+            offset: offset.into(),
+            decimals: 1,
+            ..ChannelRow::default()
+        };
+        let stats = stats(&[10, 20, 60]); // 1.0, 2.0, 6.0
+        let all = |c: Conversion| {
+            let values = [c.sum(&stats), c.min(&stats), c.max(&stats), c.value(stats.last)];
+            let [mean, deviation] = [c.mean(&stats), c.deviation(&stats)].map(|x| text(x, 3));
+            (values.map(|x| c.text(&x, 6)).join(" "), mean, deviation)
+        };
+        assert_eq!(
+            all(Conversion::of(&row("1", "0"))),
+            ("9.0 1.0 6.0 6.0".into(), "3.000".into(), "2.646".into())
+        );
+        let iio = Conversion::of(&row("0.125", "-40"));
+        assert_eq!(all(iio), ("-13.8750 -4.8750 -4.2500 -4.2500".into(), "-4.625".into(), "0.331".into()));
+        // A negative scale turns smallest and largest around.
+        let turned = Conversion::of(&row("-2", "0.25"));
+        assert_eq!(all(turned), ("-19.50 -12.50 -2.50 -12.50".into(), "-6.500".into(), "5.292".into()));
+        let fine = Conversion::of(&row("0.3333333333333", "0"));
+        assert_eq!(fine.text(&fine.value(10), 6), "0.333333");
+        assert_eq!(Conversion::plain(4).text(&Conversion::plain(4).value(20018), 0), "2.0018");
+        assert_eq!(fine.difference(30, 2).text(4), "0.5000");
+        // What a damaged table holds does no harm.
+        assert_eq!(Conversion::of(&row("x", "")), Conversion::plain(1));
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 /// Size of [`Stats`] in bytes, in snapshots and checkpoints alike.
 pub const STATS_LEN: usize = 64;
 /// Size of [`Losses`] in bytes, in snapshots and checkpoints alike.
-pub const LOSSES_LEN: usize = 40;
+pub const LOSSES_LEN: usize = 48;
 /// What is known of one channel. All values are raw codes; with `count == 0` all fields are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -41,6 +41,8 @@ pub struct Stats {
 pub struct Losses {
     /// Ticks that passed before conv could take them.
     pub missed: u64,
+    /// Ticks at which the source had no reading.
+    pub unread: u64,
     /// Samples dropped because the spool was full.
     pub full: u64,
     /// Input that was no sample.
@@ -245,11 +247,12 @@ impl Losses {
             Reason::Full => &mut self.full,
             Reason::Bad => &mut self.bad,
             Reason::Abandoned => &mut self.abandoned,
+            Reason::Unread => &mut self.unread,
         };
         *total = total.saturating_add(count);
     }
 
-    /// The five totals as docs/formats.md orders them.
+    /// The six totals as docs/formats.md orders them.
     pub fn to_bytes(&self) -> [u8; LOSSES_LEN] {
         let mut b = [0; LOSSES_LEN];
         put(&mut b, 0, self.missed.to_le_bytes());
@@ -257,6 +260,7 @@ impl Losses {
         put(&mut b, 16, self.bad.to_le_bytes());
         put(&mut b, 24, self.abandoned.to_le_bytes());
         put(&mut b, 32, self.corrupt.to_le_bytes());
+        put(&mut b, 40, self.unread.to_le_bytes());
         b
     }
 
@@ -268,6 +272,7 @@ impl Losses {
             bad: get_u64(b, 16),
             abandoned: get_u64(b, 24),
             corrupt: get_u64(b, 32),
+            unread: get_u64(b, 40),
         }
     }
 }
@@ -317,7 +322,7 @@ mod tests {
         assert_eq!(fold.channel(1), None);
         assert_eq!(
             fold.losses,
-            Losses { missed: 1, full: u32::MAX as u64, bad: 0, abandoned: 0, corrupt: 1 }
+            Losses { missed: 1, full: u32::MAX as u64, bad: 0, abandoned: 0, corrupt: 1, unread: 0 }
         );
         assert_eq!((fold.n, fold.epoch), (11, 1));
     }

@@ -21,7 +21,7 @@ const SCALE: (usize, usize) = (56, 24);
 const OFFSET: (usize, usize) = (80, 24);
 const DECIMALS: usize = 104;
 
-/// What the codes of a channel mean: `physical = (raw + offset) * scale`.
+/// What the codes of a channel mean: `physical value = (code / 10^decimals + offset) * scale`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelRow {
     /// At most 40 bytes.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::disk::{Disk, DiskError, read_full, write_all};
-use crate::entry::{Entry, Kind, LEN, Reason};
+use crate::entry::{Entry, Kind, LEN};
 use crate::header::{SEQ_LIMIT, put, u32_at, u64_at};
 use std::io;
 
@@ -76,9 +76,7 @@ impl Position {
             Some(Kind::Source) => {
                 self.source = Some(SourcePosition { seq: e.seq, id: e.wide_value(), index: e.t_ns });
             }
-            Some(Kind::Sample | Kind::Corrupt) => self.advance_index(1),
-            Some(Kind::Loss(Reason::Full | Reason::Bad)) => self.advance_index(e.count()),
-            _ => {}
+            _ => self.advance_index(e.positions()),
         }
     }
 
@@ -220,6 +218,7 @@ impl<F> MarkFile<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Reason;
 
     fn mark() -> Mark {
         Mark {

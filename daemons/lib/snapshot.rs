@@ -27,7 +27,7 @@ const SLOTS_AT: usize = 4096;
 const ROWS_MAX: usize = SLOT_LEN / ROW_LEN;
 const STATS_AT: usize = 24;
 const LOSSES_AT: usize = 88;
-const LOG_ID_AT: usize = 128;
+const LOG_ID_AT: usize = 136;
 const CRC_AT: usize = ROW_LEN - 4;
 
 /// What stat says about a record after entry `fold.n`.
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(u128::from_le_bytes(get(&row, 48)), 1 << 62);
         assert_eq!(row[64..80], [[0, 0, 0, 0x80]; 4].concat());
         assert_eq!(get_u64(&row, 80), 70);
-        assert_eq!([88, 96, 104, 112, 120, 128].map(|at| get_u64(&row, at)), [0, 0, 4, 0, 0, 0xfeed]);
+        assert_eq!([88, 96, 104, 112, 120, 136].map(|at| get_u64(&row, at)), [0, 0, 4, 0, 0, 0xfeed]);
         assert_eq!(get_u16(&snapshot(0).encode(), 20), NO_CHANNEL);
         assert_eq!((slot_at(4), slot_at(5)), (4096, 20_480));
         assert_eq!(slot_at(1) + SLOT_LEN, REGISTER_LEN);

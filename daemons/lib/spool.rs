@@ -343,26 +343,39 @@ impl<M: Memory> SpoolWriter<M> {
         self.pushed = entry.seq;
     }
 
-    /// Pushes samples of channel 0, one for each value, all of the instant that `t_ns` gives for its place in the batch.
-    #[inline]
+    /// Pushes samples of one channel, of the instant that `t_ns` gives for each place in the batch.
     pub fn push_samples(&mut self, values: &[i32], t_ns: impl Fn(u64) -> u64) {
+        self.push_rows(values, 0, 1, t_ns);
+    }
+
+    /// Pushes samples in rows of `columns` channels; `values` begins with channel `first` of row 0, and `t_ns` gives the
+    /// instant of a row.
+    #[inline]
+    pub fn push_rows(&mut self, values: &[i32], first: u16, columns: u16, t_ns: impl Fn(u64) -> u64) {
         debug_assert!(values.len() as u64 <= self.room());
         if self.pushed == self.producer.head() {
             self.producer.begin();
         }
         let (ring, epoch) = (ring(self.memory.words(), self.header.capacity), self.header.epoch);
-        for (i, &value) in (0u64..).zip(values) {
-            let entry = Entry::sample(self.pushed + 1 + i, epoch, t_ns(i), 0, value);
+        let (mut row, mut channel) = (0, first);
+        for (seq, &value) in (self.pushed + 1..).zip(values) {
+            let entry = Entry::sample(seq, epoch, t_ns(row), channel, value);
             self.producer.write(ring, &entry);
+            channel += 1;
+            if channel >= columns {
+                (row, channel) = (row + 1, 0);
+            }
         }
         self.pushed += values.len() as u64;
     }
 
-    /// Pushes as many LOSS entries as `count` needs. There must be room for [`losses_needed`] of them.
-    pub fn push_losses(&mut self, mut count: u64, reason: Reason, t_ns: u64) {
+    /// Pushes as many LOSS entries as `count` rows of `columns` samples need. There must be room for [`losses_needed`] of
+    /// them.
+    pub fn push_losses(&mut self, mut count: u64, reason: Reason, columns: u16, t_ns: u64) {
         while count > 0 {
             let part = count.min(u32::MAX as u64);
-            let entry = Entry::loss(self.next_seq(), self.header.epoch, t_ns, reason, part as u32);
+            let (seq, epoch) = (self.next_seq(), self.header.epoch);
+            let entry = Entry::loss_of_rows(seq, epoch, t_ns, reason, part as u32, columns);
             self.push(&entry);
             count -= part;
         }
@@ -621,7 +634,7 @@ mod tests {
             w.note_drops(Drops { n, index: 10 + n });
         }
         assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().drops(), Drops { n: 3, index: 13 });
-        w.push_losses(3, Reason::Full, 9);
+        w.push_losses(3, Reason::Full, 1, 9);
         w.commit(w.position());
         assert_eq!(SpoolWriter::resume(memory).unwrap().drops(), Drops::default());
     }

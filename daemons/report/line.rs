@@ -1,42 +1,43 @@
 //! The line that people read.
 #![forbid(unsafe_code)]
 
-use ipc_pipeline::exact;
+use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::{Fold, Losses, Stats};
+use ipc_pipeline::header::ChannelRow;
 
 /// How values are shown.
 pub struct Style {
-    /// Name of the channel.
-    pub name: String,
-    /// Its unit; may be empty.
-    pub unit: String,
-    /// The physical value is the raw code / 10^decimals.
-    pub decimals: u8,
-    /// Digits after the point of mean and standard deviation.
+    /// The channels, as the record keeps them.
+    pub channels: Vec<ChannelRow>,
+    /// Digits after the point of values that are no integers.
     pub digits: u8,
 }
 
 /// One line for each channel that has samples; one that says so if none has.
 pub fn lines(fold: &Fold, style: &Style) -> Vec<String> {
     let losses = losses(&fold.losses);
-    let lines: Vec<String> = fold.channels().map(|(_, stats)| line(stats, style) + &losses).collect();
-    if lines.is_empty() { vec![format!("{}: n=0{losses}", style.name)] } else { lines }
+    let unknown = ChannelRow::default();
+    let row = |channel: u16| style.channels.get(channel as usize).unwrap_or(&unknown);
+    let lines: Vec<String> =
+        fold.channels().map(|(channel, stats)| line(stats, row(channel), style.digits) + &losses).collect();
+    if lines.is_empty() { vec![format!("{}: n=0{losses}", row(0).name)] } else { lines }
 }
 
-fn line(stats: &Stats, style: &Style) -> String {
-    let Style { name, unit, decimals, digits } = style;
+fn line(stats: &Stats, row: &ChannelRow, digits: u8) -> String {
+    let ChannelRow { name, unit, .. } = row;
     let label = if unit.is_empty() { name.clone() } else { format!("{name} [{unit}]") };
-    let value = |raw: i128| exact::decimal(raw, *decimals);
+    let conversion = Conversion::of(row);
+    let value = |value: Exact| conversion.text(&value, digits);
     format!(
         "{label}: n={} sum={} mean={} stddev={} min={} max={} first={} last={}",
         stats.count,
-        value(stats.sum),
-        exact::text(stats.mean(*decimals), *digits),
-        exact::text(stats.deviation(*decimals), *digits),
-        value(stats.min.into()),
-        value(stats.max.into()),
-        value(stats.first.into()),
-        value(stats.last.into()),
+        value(conversion.sum(stats)),
+        exact::text(conversion.mean(stats), digits),
+        exact::text(conversion.deviation(stats), digits),
+        value(conversion.min(stats)),
+        value(conversion.max(stats)),
+        value(conversion.value(stats.first)),
+        value(conversion.value(stats.last)),
     )
 }
 
@@ -44,6 +45,7 @@ fn line(stats: &Stats, style: &Style) -> String {
 fn losses(losses: &Losses) -> String {
     let parts = [
         ("missed", losses.missed),
+        ("unread", losses.unread),
         ("dropped", losses.full),
         ("bad", losses.bad),
         ("abandoned", losses.abandoned),
@@ -58,7 +60,8 @@ mod tests {
     use ipc_pipeline::entry::{Entry, Reason};
 
     fn style(decimals: u8) -> Style {
-        Style { name: "t".into(), unit: "C".into(), decimals, digits: 3 }
+        let row = ChannelRow { name: "t".into(), unit: "C".into(), decimals, ..ChannelRow::default() };
+        Style { channels: vec![row], digits: 3 }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -71,9 +71,7 @@ impl Printer {
             page,
             register: RegisterReader::new(shm, &names.snapshot()),
             style: Style {
-                name: config.channel.name.clone(),
-                unit: config.channel.unit.clone(),
-                decimals: config.source.decimals(),
+                channels: config.channels.iter().map(daemon::channel_row).collect(),
                 digits: config.report.digits,
             },
             pause_ns: 1_000_000_000 / config.report.max_lines_per_second as u64,

@@ -1,6 +1,6 @@
 //! Statistics once more, with big integers (I4).
 
-use super::{ABANDONED, BAD, CORRUPT, Entry, FULL, Faults, LOSS, MISSED, Record, SAMPLE};
+use super::{ABANDONED, BAD, CORRUPT, Entry, FULL, Faults, LOSS, MISSED, Record, SAMPLE, UNREAD};
 use num_bigint::BigInt;
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ pub struct Published {
     pub bad: u64,
     pub abandoned: u64,
     pub corrupt: u64,
+    pub unread: u64,
 }
 
 /// Every published row must be what the first `n` entries of the record give, bit for bit.
@@ -70,6 +71,7 @@ struct Fold {
     bad: u64,
     abandoned: u64,
     corrupt: u64,
+    unread: u64,
 }
 
 struct Channel {
@@ -95,14 +97,15 @@ impl Fold {
             (LOSS, MISSED) => self.missed += e.count(),
             (LOSS, FULL) => self.full += e.count(),
             (LOSS, BAD) => self.bad += e.count(),
+            (LOSS, UNREAD) => self.unread += e.count(),
             (LOSS, ABANDONED) => self.abandoned += e.count(),
             _ => (),
         }
     }
 
     fn compare(&mut self, row: &Published, faults: &mut Faults) {
-        let losses = (self.missed, self.full, self.bad, self.abandoned, self.corrupt);
-        let told = (row.missed, row.full, row.bad, row.abandoned, row.corrupt);
+        let losses = (self.missed, self.full, self.bad, self.abandoned, self.corrupt, self.unread);
+        let told = (row.missed, row.full, row.bad, row.abandoned, row.corrupt, row.unread);
         if losses != told || row.epoch != self.epoch {
             faults.add(format!(
                 "published for n = {}: epoch {}, losses {told:?}; the record gives {}, {losses:?}",

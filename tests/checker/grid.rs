@@ -1,6 +1,6 @@
 //! The ticks of a grid, recomputed from the entries alone (P7).
 
-use super::{ABANDONED, BAD, CORRUPT, Entry, FULL, Faults, GRID, LOSS, MISSED, SAMPLE};
+use super::{ABANDONED, BAD, CORRUPT, Entry, FULL, Faults, GRID, LOSS, MISSED, SAMPLE, UNREAD};
 
 /// Counts the ticks of the present grid.
 #[derive(Default)]
@@ -105,7 +105,8 @@ impl Clockwork {
     }
 
     fn further(&mut self, e: &Entry, faults: &mut Faults) {
-        if !self.unsure && self.channel0_t != Some(e.t_ns) {
+        // The rest of a row that a power cut has torn begins its epoch without channel 0.
+        if !self.unsure && self.channel0_t.is_some_and(|t| t != e.t_ns) {
             faults.at(
                 e.seq,
                 format!("channel {} has t {}, channel 0 {:?}", e.channel, e.t_ns, self.channel0_t),
@@ -115,12 +116,12 @@ impl Clockwork {
 
     fn loss(&mut self, e: &Entry) {
         let ticks = match e.flags {
-            MISSED | FULL => e.count(),
+            MISSED | FULL | UNREAD => e.count(),
             BAD | ABANDONED => 0,
             _ => 0,
         };
         match e.flags {
-            MISSED => self.missed += ticks,
+            MISSED | UNREAD => self.missed += ticks,
             FULL => self.full += ticks,
             _ => (),
         }

@@ -30,6 +30,7 @@ pub const MISSED: u8 = 1;
 pub const FULL: u8 = 2;
 pub const BAD: u8 = 3;
 pub const ABANDONED: u8 = 4;
+pub const UNREAD: u8 = 5;
 
 /// What is wrong. The first faults in words, all of them counted.
 #[derive(Default, Clone)]
@@ -89,8 +90,8 @@ pub struct Report {
     pub epochs: u64,
     /// Epochs whose opening was cut by the next epoch: only after a power cut.
     pub cut_openings: u64,
-    /// Totals of LOSS by reason (index 1..=4), and CORRUPT at index 0.
-    pub lost: [u64; 5],
+    /// Totals of LOSS by reason (index 1..=5), and CORRUPT at index 0.
+    pub lost: [u64; 6],
     /// Ticks of all grids: taken by a sample on channel 0, missed, full.
     pub taken: u64,
 }
@@ -128,7 +129,7 @@ struct Judge {
     epochs: u64,
     cut_openings: u64,
     samples: u64,
-    lost: [u64; 5],
+    lost: [u64; 6],
     ticks: Clockwork,
     source: Position,
 }
@@ -153,7 +154,7 @@ impl Position {
         match (e.kind, e.flags) {
             (SOURCE, _) => *self = Position { seq: e.seq, identity: e.wide(), index: e.t_ns },
             (SAMPLE | CORRUPT, _) => self.index += 1,
-            (LOSS, FULL | BAD) => self.index += e.count(),
+            (LOSS, FULL | BAD) => self.index += e.count() * (e.channel as u64 + 1),
             _ => (),
         }
     }
@@ -172,7 +173,7 @@ impl Judge {
             epochs: 0,
             cut_openings: 0,
             samples: 0,
-            lost: [0; 5],
+            lost: [0; 6],
             ticks: Clockwork::default(),
             source: Position::default(),
         }
@@ -221,9 +222,14 @@ impl Judge {
             SAMPLE => zero((e.channel as u32) < self.channels.min(32), f, "channel is not in the table"),
             EPOCH => zero(e.wide() == 0, f, "EPOCH with a value"),
             LOSS => {
-                zero((1..=4).contains(&e.flags), f, "LOSS with an unknown reason");
+                zero((1..=5).contains(&e.flags), f, "LOSS with an unknown reason");
                 zero(e.value != 0, f, "LOSS of nothing");
-                zero(e.channel == 0, f, "LOSS with a channel");
+                let rows = matches!(e.flags, FULL | BAD);
+                zero(
+                    e.channel == 0 || rows && e.channel as u32 == self.channels - 1,
+                    f,
+                    "LOSS with a channel",
+                );
             }
             CORRUPT => zero(e.wide() == 0 && e.t_ns == 0, f, "CORRUPT with a value"),
             CLOCK | SOURCE | GRID => (),

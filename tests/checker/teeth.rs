@@ -229,7 +229,7 @@ fn a_valid_record_has_no_fault() {
         assert_eq!(report.last, w.lines.len() as u64);
         assert_eq!(report.durable, report.last);
         assert_eq!((report.samples, report.epochs, report.tail_bytes), (1000, 2, 0));
-        assert_eq!(report.lost, [0, 107, 0, 3, 0]);
+        assert_eq!(report.lost, [0, 107, 0, 3, 0, 0]);
         let (samples, index, faults) = check_source(&report.record, value);
         assert!(faults.is_empty(), "{faults}");
         assert_eq!((samples, index), (1000, 1003));
@@ -270,7 +270,7 @@ fn unknown_and_misused_kinds_are_found() {
     found(&bent(50, |l| l.kind = 8), "unknown kind 8");
     found(&bent(50, |l| l.flags = 1), "flags");
     found(&bent(50, |l| l.wide |= 1 << 32), "channel is not in the table");
-    found(&bent(304, |l| l.flags = 5), "unknown reason");
+    found(&bent(304, |l| l.flags = 6), "unknown reason");
     found(&bent(304, |l| l.wide = 0), "LOSS of nothing");
     found(&bent(1, |l| l.wide = 1), "EPOCH with a value");
     found(&bent(50, |l| (l.kind, l.t_ns) = (CORRUPT, 1)), "CORRUPT with a value");
@@ -491,6 +491,7 @@ fn row(w: &Writer, n: u64) -> Published {
         bad: lost(BAD),
         abandoned: lost(ABANDONED),
         corrupt: 0,
+        unread: lost(UNREAD),
     }
 }
 

@@ -148,7 +148,7 @@ fn publish<M: Memory>(w: &mut SpoolWriter<M>, life: u64) {
     }
     let (mut p, drops) = (w.position(), w.drops());
     if drops.n > 0 {
-        w.push_losses(drops.n, Reason::Full, 0);
+        w.push_losses(drops.n, Reason::Full, 1, 0);
         (p.index, p.full) = (drops.index, p.full + drops.n);
     }
     if (w.head() + life).is_multiple_of(7) {

@@ -202,7 +202,8 @@ fn row(b: &[u8; 512], version: u64) -> Option<SnapshotRow> {
             bad: u64_at(104),
             abandoned: u64_at(112),
             corrupt: u64_at(120),
+            unread: u64_at(128),
         },
-        log_id: u64_at(128),
+        log_id: u64_at(136),
     })
 }

@@ -30,7 +30,8 @@ enum Input {
 /// One number a line.
 pub struct Lines {
     path: PathBuf,
-    decimals: u8,
+    /// Digits after the point, by column.
+    decimals: Vec<u8>,
     input: Input,
     /// Bytes read; those before `start` are used up.
     buffer: Vec<u8>,
@@ -46,12 +47,22 @@ pub struct Lines {
 
 impl Lines {
     /// Opens `path` (`-` is standard input); the digits after the point are kept exactly.
-    pub fn open(path: &Path, decimals: u8) -> Result<Lines, SourceError> {
+    pub fn open(path: &Path, decimals: &[u8]) -> Result<Lines, SourceError> {
         let unusable = |why| SourceError::Unusable { path: path.display().to_string(), why };
         let input = open(path).map_err(unusable)?;
         let buffer = Vec::with_capacity(2 * CHUNK);
         let (start, searched, ended, skipping, line) = (0, 0, false, false, 0);
-        Ok(Lines { path: path.into(), decimals, input, buffer, start, searched, ended, skipping, line })
+        Ok(Lines {
+            path: path.into(),
+            decimals: decimals.into(),
+            input,
+            buffer,
+            start,
+            searched,
+            ended,
+            skipping,
+            line,
+        })
     }
 
     fn read_error(&self, why: io::Error) -> SourceError {
@@ -131,16 +142,16 @@ impl Source for Lines {
                 return Ok(match (n, self.ended) {
                     (0, true) => Supply::End,
                     (0, false) => Supply::Nothing,
-                    _ => Supply::Samples(n),
+                    _ => Supply::Rows(n),
                 });
             };
             let text = std::str::from_utf8(&self.buffer[line.clone()]).unwrap_or("");
-            match decimal::parse(text.trim(), self.decimals) {
+            match decimal::parse(text.trim(), self.decimals.first().copied().unwrap_or(0)) {
                 Ok(value) => *slot = value,
                 // What stands before a bad line goes first: the line is met again at the next call.
                 Err(_) if n > 0 => {
                     (self.start, self.searched) = (line.start, line.start);
-                    return Ok(Supply::Samples(n));
+                    return Ok(Supply::Rows(n));
                 }
                 Err(e) => {
                     let bad = self.bad(&line, &e.to_string());
@@ -150,7 +161,7 @@ impl Source for Lines {
             }
             self.line += 1;
         }
-        Ok(Supply::Samples(wanted))
+        Ok(Supply::Rows(wanted))
     }
 }
 
@@ -223,9 +234,9 @@ mod tests {
         let mut out = vec![0; batch];
         loop {
             match source.fill(&mut out).unwrap() {
-                Supply::Samples(n) => given.extend(out[..n].iter().map(|v| Some(*v))),
+                Supply::Rows(n) => given.extend(out[..n].iter().map(|v| Some(*v))),
                 Supply::Bad(_) => given.push(None),
-                Supply::Nothing => panic!("a file always has its next line"),
+                Supply::Nothing | Supply::Unread(_) => panic!("a file always has its next line"),
                 Supply::End => return given,
             }
         }
@@ -237,15 +248,15 @@ mod tests {
         let want = [Some(1), Some(-2), None, None, Some(3), None, Some(4)];
         let (_dir, path) = file(text);
         for batch in 1..9 {
-            assert_eq!(all(&mut Lines::open(&path, 0).unwrap(), batch), want, "batch {batch}");
+            assert_eq!(all(&mut Lines::open(&path, &[0]).unwrap(), batch), want, "batch {batch}");
             for index in 0..=want.len() {
-                let mut source = Lines::open(&path, 0).unwrap();
+                let mut source = Lines::open(&path, &[0]).unwrap();
                 source.seek(index as u64).unwrap();
                 assert_eq!(all(&mut source, batch), want[index..], "from {index}");
             }
         }
         assert!(matches!(
-            Lines::open(&path, 0).unwrap().seek(8),
+            Lines::open(&path, &[0]).unwrap().seek(8),
             Err(SourceError::Shrunk { found: 7, wanted: 8, .. })
         ));
     }
@@ -269,16 +280,16 @@ mod tests {
         }
         let (_dir, path) = file(&text);
         for batch in [1, 7, 1024] {
-            assert!(all(&mut Lines::open(&path, 0).unwrap(), batch) == want, "batch {batch}");
+            assert!(all(&mut Lines::open(&path, &[0]).unwrap(), batch) == want, "batch {batch}");
         }
     }
 
     #[test]
     fn a_bad_line_is_named() {
         let (_dir, path) = file("2.0018\n2.00185\n");
-        let mut source = Lines::open(&path, 4).unwrap();
+        let mut source = Lines::open(&path, &[4]).unwrap();
         let mut out = [0; 8];
-        assert_eq!(source.fill(&mut out).unwrap(), Supply::Samples(1));
+        assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
         assert_eq!(out[0], 20018);
         let Supply::Bad(text) = source.fill(&mut out).unwrap() else { panic!() };
         assert!(text.contains("in.txt:2: \"2.00185\" is no sample: "), "{text}");
@@ -290,12 +301,12 @@ mod tests {
         let path = dir.path().join("fifo");
         let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(status.success());
-        let mut source = Lines::open(&path, 0).unwrap();
+        let mut source = Lines::open(&path, &[0]).unwrap();
         let mut out = [0; 8];
         assert_eq!(source.fill(&mut out).unwrap(), Supply::Nothing);
         for round in 0..3 {
             std::fs::File::options().write(true).open(&path).unwrap().write_all(b"5\n6\n").unwrap();
-            assert_eq!(source.fill(&mut out).unwrap(), Supply::Samples(2), "round {round}");
+            assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(2), "round {round}");
             assert_eq!(source.fill(&mut out).unwrap(), Supply::Nothing);
         }
     }
@@ -307,7 +318,7 @@ mod tests {
         for (text, after) in [(format!("{long}\n7\n"), vec![None, Some(7)]), (long, vec![None])] {
             let (_dir, path) = file(&text);
             for batch in [1, 7, 1024] {
-                let given = all(&mut Lines::open(&path, 0).unwrap(), batch);
+                let given = all(&mut Lines::open(&path, &[0]).unwrap(), batch);
                 assert_eq!(given[30_000..], after, "batch {batch}");
             }
         }
@@ -316,7 +327,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_source_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let text = |p: &Path| Lines::open(p, 0).err().unwrap().to_string();
+        let text = |p: &Path| Lines::open(p, &[0]).err().unwrap().to_string();
         assert!(text(dir.path()).contains("neither a file nor a FIFO"));
         assert!(text(&dir.path().join("none")).starts_with("cannot use source.path "));
     }

@@ -4,7 +4,7 @@
 mod lines;
 mod random;
 
-use ipc_pipeline::config::SourceConfig;
+use ipc_pipeline::config::{Config, SourceConfig};
 
 pub use lines::Lines;
 pub use random::Random;
@@ -12,10 +12,12 @@ pub use random::Random;
 /// What a source gave.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Supply {
-    /// So many values at the start of the buffer, at least one.
-    Samples(usize),
-    /// The next position holds no sample; the sentence says where and what.
+    /// So many rows at the start of the buffer, at least one.
+    Rows(usize),
+    /// The next row is no row of samples; the sentence says where and what.
     Bad(String),
+    /// A source that is read at each tick has no reading now; the sentence says why.
+    Unread(String),
     /// Nothing at the moment.
     Nothing,
     /// There will be no more.
@@ -57,19 +59,20 @@ pub enum SourceError {
     },
 }
 
-/// Something that gives samples, one for each position 0, 1, 2 ...
+/// Something that gives rows of samples, one for each tick: a sample of each channel, in their order.
 pub trait Source {
-    /// Goes to position `index`, as far as the source can: a pipe goes on wherever it is.
-    fn seek(&mut self, index: u64) -> Result<(), SourceError>;
+    /// Goes to row `row`, from 0, as far as the source can: a pipe goes on wherever it is.
+    fn seek(&mut self, row: u64) -> Result<(), SourceError>;
 
-    /// The values from the present position on, as many as `out` takes; never blocks.
+    /// The rows from the present one on, as many as `out` takes, which is a whole number of them; never blocks.
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError>;
 }
 
 /// The source that the configuration names.
-pub fn open(config: &SourceConfig) -> Result<Box<dyn Source>, SourceError> {
-    Ok(match config {
-        SourceConfig::Random { min, max, seed } => Box::new(Random::new(*min, *max, *seed)),
-        SourceConfig::Lines { path, decimals, .. } => Box::new(Lines::open(path, *decimals)?),
+pub fn open(config: &Config) -> Result<Box<dyn Source>, SourceError> {
+    let decimals: Vec<u8> = config.channels.iter().map(|channel| channel.decimals).collect();
+    Ok(match &config.source {
+        SourceConfig::Random { min, max, seed } => Box::new(Random::new(*min, *max, *seed, decimals.len())),
+        SourceConfig::Lines { path, .. } => Box::new(Lines::open(path, &decimals)?),
     })
 }

@@ -8,19 +8,22 @@ pub struct Random {
     min: i32,
     max: i32,
     seed: u64,
+    /// Position of the next sample: rows of `columns`.
     index: u64,
+    columns: u64,
 }
 
 impl Random {
     /// Values `min..=max`; without a seed another sequence in each life.
-    pub fn new(min: i32, max: i32, seed: Option<u64>) -> Random {
-        Random { min, max, seed: seed.unwrap_or_else(|| fastrand::u64(..)), index: 0 }
+    pub fn new(min: i32, max: i32, seed: Option<u64>, columns: usize) -> Random {
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+        Random { min, max, seed, index: 0, columns: columns.max(1) as u64 }
     }
 }
 
 impl Source for Random {
-    fn seek(&mut self, index: u64) -> Result<(), SourceError> {
-        self.index = index;
+    fn seek(&mut self, row: u64) -> Result<(), SourceError> {
+        self.index = row.wrapping_mul(self.columns);
         Ok(())
     }
 
@@ -32,7 +35,7 @@ impl Source for Random {
             *value = fastrand::Rng::with_seed(seed).i32(self.min..=self.max);
             self.index += 1;
         }
-        Ok(Supply::Samples(out.len()))
+        Ok(Supply::Rows(out.len() / self.columns as usize))
     }
 }
 
@@ -42,30 +45,41 @@ mod tests {
 
     fn take(source: &mut Random, n: usize) -> Vec<i32> {
         let mut out = vec![0; n];
-        assert_eq!(source.fill(&mut out).unwrap(), Supply::Samples(n));
+        assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(n));
         out
     }
 
     #[test]
     fn goes_on_anywhere_with_the_same_values() {
-        let all = take(&mut Random::new(0, 100, Some(7)), 1000);
-        let mut source = Random::new(0, 100, Some(7));
+        let all = take(&mut Random::new(0, 100, Some(7), 1), 1000);
+        let mut source = Random::new(0, 100, Some(7), 1);
         source.seek(321).unwrap();
         assert_eq!(take(&mut source, 100), all[321..421]);
-        assert_ne!(take(&mut Random::new(0, 100, Some(8)), 1000), all);
+        assert_ne!(take(&mut Random::new(0, 100, Some(8), 1), 1000), all);
     }
 
     #[test]
     fn is_uniform_over_the_whole_range() {
         let mut seen = [0u32; 101];
-        for v in take(&mut Random::new(0, 100, Some(1)), 101_000) {
+        for v in take(&mut Random::new(0, 100, Some(1), 1), 101_000) {
             seen[v as usize] += 1;
         }
         // chi squared with 100 degrees of freedom: 170 is beyond one in 100,000
         let chi: f64 = seen.iter().map(|&n| (n as f64 - 1000.0).powi(2) / 1000.0).sum();
         assert!(chi < 170.0, "{chi} {seen:?}");
-        let extremes = take(&mut Random::new(i32::MIN, i32::MAX, Some(1)), 1000);
+        let extremes = take(&mut Random::new(i32::MIN, i32::MAX, Some(1), 1), 1000);
         assert!(extremes.iter().any(|v| *v < i32::MIN / 2) && extremes.iter().any(|v| *v > i32::MAX / 2));
-        assert_eq!(take(&mut Random::new(5, 5, None), 3), [5, 5, 5]);
+        assert_eq!(take(&mut Random::new(5, 5, None, 1), 3), [5, 5, 5]);
+    }
+
+    #[test]
+    fn rows_begin_where_they_begin() {
+        let (mut wide, mut narrow) = (Random::new(0, 1000, Some(3), 4), Random::new(0, 1000, Some(3), 1));
+        let mut out = [0; 12];
+        assert_eq!(wide.fill(&mut out).unwrap(), Supply::Rows(3));
+        assert_eq!(out.to_vec(), take(&mut narrow, 12));
+        wide.seek(2).unwrap();
+        assert_eq!(wide.fill(&mut out[..4]).unwrap(), Supply::Rows(1));
+        assert_eq!(out[..4], out[8..]);
     }
 }

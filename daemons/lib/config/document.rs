@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::fault::{Fault, Place};
+use crate::decimal::Decimal;
+use crate::entry::MAX_CHANNELS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use toml::Spanned;
@@ -11,8 +13,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 /// The sections, in the order of config/pipeline.toml.
 const SECTIONS: [&str; 9] =
     ["instance", "source", "conv", "spool", "edge", "log", "stat", "report", "channel"];
-/// The section that is written as `[[channel]]`.
-const CHANNEL: &str = "channel";
+/// The sections that are tables of an array, written as `[[channel]]`, and how many of them there may be.
+const REPEATED: [(&str, usize); 1] = [("channel", MAX_CHANNELS)];
 
 /// A value, as far as any key can use it.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ enum Value {
     Text(String),
     Int(i128),
     Flag(bool),
+    /// A number with a point or an exponent, as it is written.
+    Float(String),
     /// Of a kind that no key takes: its type and, where short, its text.
     Other(&'static str, String),
 }
@@ -33,7 +37,7 @@ impl Value {
                 Ok(number) => Value::Int(number),
                 Err(_) => Value::Other("integer", format!(" {}", int.as_str())),
             },
-            DeValue::Float(float) => Value::Other("float", format!(" {}", float.as_str())),
+            DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
             DeValue::Datetime(date) => Value::Other("date", format!(" {date}")),
             DeValue::Array(_) => Value::Other("array", String::new()),
             DeValue::Table(_) => Value::Other("table", String::new()),
@@ -46,6 +50,7 @@ impl Value {
             Value::Text(text) => shorten(&format!("{text:?}")),
             Value::Int(number) => number.to_string(),
             Value::Flag(flag) => flag.to_string(),
+            Value::Float(text) => shorten(&format!("float {text}")),
             Value::Other(kind, text) => shorten(&format!("{kind}{text}")),
         }
     }
@@ -198,6 +203,25 @@ impl Section {
         })
     }
 
+    /// A decimal number, taken as it is written, that is `good`; `allowed` says which are.
+    pub fn decimal(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        good: impl FnOnce(&Decimal) -> bool,
+    ) -> Option<Found<Decimal>> {
+        let allowed = format!("a decimal number of at most 21 digits{allowed}");
+        self.take(key, &allowed, |item| {
+            let text = match (&item.value, &item.raw) {
+                (_, Some(raw)) => raw.clone(),
+                (Value::Float(text) | Value::Text(text), _) => text.clone(),
+                (Value::Int(number), _) => number.to_string(),
+                _ => return None,
+            };
+            Decimal::read(&text.replace('_', "")).filter(good)
+        })
+    }
+
     /// `true` or `false`.
     pub fn flag(&mut self, key: &'static str) -> Option<Found<bool>> {
         self.take(key, "true or false", |item| match item.value {
@@ -218,7 +242,8 @@ impl Section {
 
 /// The whole configuration before its keys are read.
 pub(super) struct Document {
-    sections: BTreeMap<&'static str, Section>,
+    /// By name, in the order of the file; only those of [`REPEATED`] can be several.
+    sections: BTreeMap<&'static str, Vec<Section>>,
     faults: Vec<Fault>,
     /// Lines with a fault of form: what else is wrong with them is a consequence of it.
     torn: Vec<usize>,
@@ -245,7 +270,13 @@ impl Document {
 
     /// The section of this name, empty when it is not there.
     pub fn section(&mut self, name: &'static str) -> Section {
-        self.sections.remove(name).unwrap_or(Section { name, ..Section::default() })
+        let found = self.sections.remove(name).and_then(|sections| sections.into_iter().next());
+        found.unwrap_or(Section { name, ..Section::default() })
+    }
+
+    /// All sections of this repeated name.
+    pub fn repeated(&mut self, name: &'static str) -> Vec<Section> {
+        self.sections.remove(name).unwrap_or_default()
     }
 
     /// Whether the file has faults of form, so that what seems missing may only be unreadable.
@@ -284,32 +315,30 @@ impl Document {
             self.add(vec![Fault { place, key: show_key(key.get_ref()), text }]);
             return;
         };
-        let table = match value.get_ref() {
-            DeValue::Table(table) if name != CHANNEL => Ok(Some(table)),
-            DeValue::Array(array) if name == CHANNEL => self.one_channel(places, array),
-            other => Err(format!("found {}; allowed: {}", Value::of(other).found(), heading(name))),
-        };
-        match table {
-            Ok(Some(table)) => self.add_items(places, name, table),
-            Ok(None) => {}
-            Err(text) => self.add(vec![Fault { place, key: name.to_owned(), text }]),
+        match (value.get_ref(), most_of(name)) {
+            (DeValue::Table(table), None) => self.add_items(places, name, table),
+            (DeValue::Array(array), Some(most)) => self.add_repeated(places, name, array, most),
+            (other, _) => {
+                let text = format!("found {}; allowed: {}", Value::of(other).found(), heading(name));
+                self.add(vec![Fault { place, key: name.to_owned(), text }]);
+            }
         }
     }
 
-    /// The first table of `[[channel]]`; each further one is a fault.
-    fn one_channel<'a, 'i>(
-        &mut self,
-        places: &Places<'_>,
-        array: &'a DeArray<'i>,
-    ) -> Result<Option<&'a DeTable<'i>>, String> {
-        for (extra, number) in array.iter().skip(1).zip(2..) {
-            let text = format!("found table number {number}; this version has one channel");
-            self.add(vec![Fault { place: places.at(extra.span().start), key: CHANNEL.to_owned(), text }]);
-        }
-        match array.first().map(Spanned::get_ref) {
-            None => Ok(None),
-            Some(DeValue::Table(table)) => Ok(Some(table)),
-            Some(other) => Err(format!("found {}; allowed: {}", Value::of(other).found(), heading(CHANNEL))),
+    /// The tables of an array; what is no table, and each table too many, is a fault.
+    fn add_repeated(&mut self, places: &Places<'_>, name: &'static str, array: &DeArray<'_>, most: usize) {
+        for (element, number) in array.iter().zip(1..) {
+            let text = match element.get_ref() {
+                DeValue::Table(_) if number > most => {
+                    format!("found table number {number}; allowed: at most {most}")
+                }
+                DeValue::Table(table) => {
+                    self.add_items(places, name, table);
+                    continue;
+                }
+                other => format!("found {}; allowed: {}", Value::of(other).found(), heading(name)),
+            };
+            self.add(vec![Fault { place: places.at(element.span().start), key: name.to_owned(), text }]);
         }
     }
 
@@ -323,8 +352,8 @@ impl Document {
             };
             (key.get_ref().to_string(), item)
         });
-        let items = items.collect();
-        self.sections.insert(name, Section { name, items, ..Section::default() });
+        let section = Section { name, items: items.collect(), ..Section::default() };
+        self.sections.entry(name).or_default().push(section);
     }
 
     fn apply(&mut self, number: usize, set: &str) {
@@ -333,10 +362,22 @@ impl Document {
             Ok((name, key, raw)) => {
                 let value = DeValue::parse(raw)
                     .map_or_else(|_| Value::Text(raw.to_owned()), |value| Value::of(value.get_ref()));
-                let item = Item { key_place: place.clone(), place, value, raw: Some(raw.to_owned()) };
-                let section =
-                    self.sections.entry(name).or_insert_with(|| Section { name, ..Section::default() });
-                section.items.insert(key.to_owned(), item);
+                let item =
+                    Item { key_place: place.clone(), place: place.clone(), value, raw: Some(raw.to_owned()) };
+                let sections = self.sections.entry(name).or_default();
+                if sections.is_empty() {
+                    sections.push(Section { name, ..Section::default() });
+                }
+                match sections.as_mut_slice() {
+                    [section] => drop(section.items.insert(key.to_owned(), item)),
+                    several => {
+                        let text = format!(
+                            "found {} tables [[{name}]]; allowed: --set where there is one",
+                            several.len()
+                        );
+                        self.faults.push(Fault { place, key: String::new(), text });
+                    }
+                }
             }
             Err(text) => self.faults.push(Fault { place, key: String::new(), text }),
         }
@@ -355,11 +396,15 @@ fn split_set(set: &str) -> Result<(&'static str, &str, &str), String> {
     }
 }
 
+/// How many tables of a repeated section there may be; `None`: it is a single one.
+fn most_of(section: &str) -> Option<usize> {
+    REPEATED.iter().find(|(name, _)| *name == section).map(|(_, most)| *most)
+}
+
 fn heading(section: &str) -> String {
-    if section == CHANNEL {
-        format!("a table, written [[{section}]]")
-    } else {
-        format!("a table, written [{section}]")
+    match most_of(section) {
+        Some(_) => format!("a table, written [[{section}]]"),
+        None => format!("a table, written [{section}]"),
     }
 }
 

@@ -12,6 +12,7 @@ mod units;
 pub use fault::{Fault, Faults, Place};
 
 use crate::address::Address;
+use crate::decimal::Decimal;
 use crate::entry::WIDE_MAX;
 use document::Document;
 use std::io::Read;
@@ -25,7 +26,7 @@ const FILE_LEN_MAX: u64 = 64 << 10;
 const SEGMENT_HEADER_LEN: u64 = 4096;
 
 /// The whole configuration. [`Config::default`] is the reference job: a random integer 0..=100 every 800 ms.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// `[instance] name`; `None` means `u<uid>`. Already checked by [`crate::names::check_instance`].
     pub instance: Option<String>,
@@ -43,8 +44,8 @@ pub struct Config {
     pub stat: StatConfig,
     /// `[report]`: the printed lines.
     pub report: ReportConfig,
-    /// `[[channel]]`: what the one channel is called.
-    pub channel: ChannelConfig,
+    /// `[[channel]]`: what the samples of a row are, in their order; 1 to 32.
+    pub channels: Vec<ChannelConfig>,
 }
 
 /// Where samples come from.
@@ -63,8 +64,6 @@ pub enum SourceConfig {
     Lines {
         /// A file or a FIFO; `-` is standard input. A relative path starts where the daemon was started.
         path: PathBuf,
-        /// Digits after the point that count, 0..=9: with 4, 2.0018 is the code 20018.
-        decimals: u8,
         /// What a bad line does.
         on_bad: OnBad,
     },
@@ -194,13 +193,19 @@ pub struct ReportConfig {
     pub digits: u8,
 }
 
-/// What the one channel is called.
+/// What one sample of a row is: `physical value = (code / 10^decimals + offset) * scale`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
     /// 1 to 40 bytes.
     pub name: String,
     /// At most 16 bytes.
     pub unit: String,
+    /// Digits after the point that a code holds, 0..=9: with 4, 2.0018 is the code 20018.
+    pub decimals: u8,
+    /// Not 0.
+    pub scale: Decimal,
+    /// In units of the value before it is scaled.
+    pub offset: Decimal,
 }
 
 impl Default for SourceConfig {
@@ -241,7 +246,24 @@ impl Default for ReportConfig {
 
 impl Default for ChannelConfig {
     fn default() -> ChannelConfig {
-        ChannelConfig { name: "value".to_owned(), unit: String::new() }
+        let (scale, offset) = (Decimal::ONE, Decimal::ZERO);
+        ChannelConfig { name: "value".to_owned(), unit: String::new(), decimals: 0, scale, offset }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            instance: None,
+            source: SourceConfig::default(),
+            conv: ConvConfig::default(),
+            spool: SpoolConfig::default(),
+            edge: EdgeConfig::default(),
+            log: LogConfig::default(),
+            stat: StatConfig::default(),
+            report: ReportConfig::default(),
+            channels: vec![ChannelConfig::default()],
+        }
     }
 }
 
@@ -263,12 +285,12 @@ impl Config {
 
     /// The number that stands for the source in SOURCE entries: 48 bits of its kind and of what decides its
     /// samples. For lines the path as given, made absolute by the working directory but not resolved
-    /// further, and `decimals`; for random `min`, `max` and `seed`.
+    /// further, and `decimals`; for random `min`, `max` and `seed`; and the number of channels if it is not 1.
     ///
     /// Frozen: records hold it, and a source with another number does not go on where this one ended.
     pub fn identity_of_source(&self) -> u64 {
         // Without a working directory a relative path stands for itself.
-        self.source.identity_in(&std::env::current_dir().unwrap_or_default())
+        self.identity_in(&std::env::current_dir().unwrap_or_default())
     }
 }
 
@@ -278,24 +300,29 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 impl SourceConfig {
-    /// Digits after the point that a raw code holds: the physical value is code / 10^decimals.
-    pub fn decimals(&self) -> u8 {
+    /// What a row that is none does.
+    pub fn on_bad(&self) -> OnBad {
         match self {
-            SourceConfig::Lines { decimals, .. } => *decimals,
-            SourceConfig::Random { .. } => 0,
+            SourceConfig::Lines { on_bad, .. } => *on_bad,
+            SourceConfig::Random { .. } => OnBad::Stop,
         }
     }
+}
 
+impl Config {
     fn identity_in(&self, directory: &Path) -> u64 {
-        match self {
+        let decimals: Vec<String> = self.channels.iter().map(|c| c.decimals.to_string()).collect();
+        let (decimals, columns) = (decimals.join(","), self.channels.len());
+        match &self.source {
             SourceConfig::Random { min, max, seed } => {
                 let seed = seed.map_or_else(|| "none".to_owned(), |seed| seed.to_string());
-                fold48(format!("random {min} {max} {seed}").as_bytes())
+                let columns = if columns == 1 { String::new() } else { format!(" {columns}") };
+                fold48(format!("random {min} {max} {seed}{columns}").as_bytes())
             }
-            SourceConfig::Lines { path, decimals, .. } if path == Path::new("-") => {
+            SourceConfig::Lines { path, .. } if path == Path::new("-") => {
                 fold48(format!("lines {decimals} -").as_bytes())
             }
-            SourceConfig::Lines { path, decimals, .. } => {
+            SourceConfig::Lines { path, .. } => {
                 // By components, so that `./a` and `a` are one.
                 let path: PathBuf = directory.join(path).components().collect();
                 let mut text = format!("lines {decimals} ").into_bytes();

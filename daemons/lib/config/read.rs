@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::document::{Document, Found, Section};
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::{
     ChannelConfig, Config, ConvConfig, EdgeConfig, LogConfig, OnBad, Policy, Rate, ReportConfig,
     SourceConfig, SpoolConfig, StatConfig, Sync, units,
@@ -17,7 +17,7 @@ use std::time::Duration;
 const RANDOM_KEYS: [&str; 3] = ["min", "max", "seed"];
 const RANDOM_MIN: i32 = 0;
 const RANDOM_MAX: i32 = 100;
-const LINES_KEYS: [&str; 3] = ["path", "decimals", "on_bad"];
+const LINES_KEYS: [&str; 2] = ["path", "on_bad"];
 /// 1 MHz to 0.01 Hz.
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
 const SEGMENT: RangeInclusive<u64> = 64 << 10..=16 << 30;
@@ -42,8 +42,9 @@ pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
         log: with(d, "log", log),
         stat: with(d, "stat", stat),
         report: with(d, "report", report),
-        channel: with(d, "channel", channel),
+        channels: channels(d),
     };
+    cross_check(d, &config);
     let faults = document.into_faults();
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }
@@ -106,7 +107,6 @@ fn lines(s: &mut Section) -> SourceConfig {
     let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text));
     SourceConfig::Lines {
         path: or(s.text("path", "a file, or \"-\" for standard input", path), PathBuf::new()),
-        decimals: or(s.int("decimals", 0..=DECIMALS_MAX), 0),
         on_bad: or(s.word("on_bad", &[("stop", OnBad::Stop), ("skip", OnBad::Skip)]), OnBad::default()),
     }
 }
@@ -238,6 +238,27 @@ fn report(s: &mut Section) -> ReportConfig {
     }
 }
 
+fn channels(document: &mut Document) -> Vec<ChannelConfig> {
+    let mut channels = Vec::new();
+    for mut section in document.repeated("channel") {
+        channels.push(channel(&mut section));
+        document.add(section.finish());
+    }
+    if channels.is_empty() {
+        channels.push(ChannelConfig::default());
+    }
+    channels
+}
+
+/// What must hold between sections.
+fn cross_check(document: &mut Document, config: &Config) {
+    let several = config.channels.len() > 1;
+    if several && matches!(config.source, SourceConfig::Lines { .. }) {
+        let text = "found several, and kind = \"lines\" gives one number a line; allowed: one [[channel]]";
+        document.add(vec![Fault { place: Place::Whole, key: "channel".to_owned(), text: text.to_owned() }]);
+    }
+}
+
 fn channel(s: &mut Section) -> ChannelConfig {
     let default = ChannelConfig::default();
     // Names are printed and stand zero padded in segment headers.
@@ -247,5 +268,14 @@ fn channel(s: &mut Section) -> ChannelConfig {
     let name = s.text("name", "1 to 40 bytes, no control characters", |text| short(text, 1..=NAME_LEN_MAX));
     let unit =
         s.text("unit", "at most 16 bytes, no control characters", |text| short(text, 0..=UNIT_LEN_MAX));
-    ChannelConfig { name: or(name, default.name), unit: or(unit, default.unit) }
+    let decimals = s.int("decimals", 0..=DECIMALS_MAX);
+    let scale = s.decimal("scale", " other than 0", |scale| scale.digits != 0);
+    let offset = s.decimal("offset", "", |_| true);
+    ChannelConfig {
+        name: or(name, default.name),
+        unit: or(unit, default.unit),
+        decimals: or(decimals, default.decimals),
+        scale: or(scale, default.scale),
+        offset: or(offset, default.offset),
+    }
 }

@@ -31,10 +31,8 @@ fn every_key_arrives() {
         r#"
         instance.name = "a-B_9"
         [source]
-        kind = "lines"
-        path = "x/y.txt"
-        decimals = 9
-        on_bad = "skip"
+        kind = "random"
+        seed = 3
         [conv]
         rate = "360 Hz"
         policy = "drop-newest"
@@ -55,12 +53,17 @@ fn every_key_arrives() {
         [[channel]]
         name = "ecg"
         unit = "µV"
+        decimals = 9
+        scale = 0.0048828125
+        offset = "-5"
+        [[channel]]
+        name = "b"
         "#,
         &[],
     );
     let wanted = Config {
         instance: Some("a-B_9".to_owned()),
-        source: SourceConfig::Lines { path: "x/y.txt".into(), decimals: 9, on_bad: OnBad::Skip },
+        source: SourceConfig::Random { min: 0, max: 100, seed: Some(3) },
         conv: ConvConfig {
             rate: Rate::Every { period_ps: 2_777_777_778 },
             policy: Policy::DropNewest,
@@ -73,7 +76,16 @@ fn every_key_arrives() {
         log: LogConfig { sync: Sync::Always, segment: 65_536 },
         stat: StatConfig { checkpoint: Duration::from_secs(3600) },
         report: ReportConfig { max_lines_per_second: 1000, digits: 30 },
-        channel: ChannelConfig { name: "ecg".to_owned(), unit: "µV".to_owned() },
+        channels: vec![
+            ChannelConfig {
+                name: "ecg".to_owned(),
+                unit: "µV".to_owned(),
+                decimals: 9,
+                scale: Decimal { digits: 48_828_125, places: 10 },
+                offset: Decimal { digits: -5, places: 0 },
+            },
+            ChannelConfig { name: "b".to_owned(), ..ChannelConfig::default() },
+        ],
     };
     assert_eq!(config, wanted);
     assert!(good("conv.lock_step = true", &[]).conv.lock_step);
@@ -105,8 +117,8 @@ fn a_set_is_a_toml_value_or_else_text() {
     assert!(good("", &["conv.lock_step=true"]).conv.lock_step);
     // A key that wants text takes what looks like a number.
     assert_eq!(good("", &["instance.name=2024"]).instance.as_deref(), Some("2024"));
-    assert_eq!(good("", &["channel.name=true", "channel.unit="]).channel.name, "true");
-    assert_eq!(good("[[channel]]\nname = \"a\"\nunit = \"b\"", &["channel.name=c"]).channel.unit, "b");
+    assert_eq!(good("", &["channel.name=true", "channel.unit="]).channels[0].name, "true");
+    assert_eq!(good("[[channel]]\nname = \"a\"\nunit = \"b\"", &["channel.name=c"]).channels[0].unit, "b");
 }
 
 #[test]
@@ -115,7 +127,7 @@ fn a_set_puts_the_keys_aside_that_exclude_it() {
     let every = Rate::Every { period_ps: 2_500_000_000 };
     assert_eq!(good("conv.rate = \"max\"", &["conv.period=2.5ms"]).conv.rate, every);
     let text = "[source]\nkind = \"random\"\nmin = 1\nmax = 2";
-    let lines = SourceConfig::Lines { path: "-".into(), decimals: 0, on_bad: OnBad::Stop };
+    let lines = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Stop };
     assert_eq!(good(text, &["source.kind=lines", "source.path=-"]).source, lines);
     let text = "[source]\nkind = \"lines\"\npath = \"x\"";
     assert_eq!(good(text, &["source.kind=random"]).source, SourceConfig::default());
@@ -195,10 +207,13 @@ fn every_bound_holds_on_both_sides() {
 
 #[test]
 fn identities_are_frozen() {
-    let identity = |source: SourceConfig| source.identity_in(Path::new("/data"));
-    let random = |seed| identity(SourceConfig::Random { min: 0, max: 100, seed });
+    let identity = |source: SourceConfig, decimals| {
+        let channels = vec![ChannelConfig { decimals, ..ChannelConfig::default() }];
+        Config { source, channels, ..Config::default() }.identity_in(Path::new("/data"))
+    };
+    let random = |seed| identity(SourceConfig::Random { min: 0, max: 100, seed }, 0);
     let lines =
-        |path: &str, decimals, on_bad| identity(SourceConfig::Lines { path: path.into(), decimals, on_bad });
+        |path: &str, decimals, on_bad| identity(SourceConfig::Lines { path: path.into(), on_bad }, decimals);
     // Computed once by an FNV-1a written in another language.
     assert_eq!(random(None), RANDOM_NONE);
     assert_eq!(random(Some(7)), RANDOM_7);
