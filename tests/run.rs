@@ -159,6 +159,32 @@ fn daemons_killed_during_the_drain() {
     }
 }
 
+/// Rule E9: told to stop, log takes what was accepted by then, however much; and no more, or a conv that lives on would keep
+/// it for ever.
+#[test]
+fn told_to_stop_log_takes_what_was_accepted_by_then() {
+    let config = "[source]\nseed = 1\n[conv]\nrate = \"max\"\n[log]\nsync = \"10ms\"\n";
+    let mut p = Pipeline::new(config);
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 100_000);
+    p.stop(Role::Log, BOUND);
+    p.start(Role::Log);
+    let durable = p.durable();
+    p.wait_for("it goes on", BOUND, |p| p.durable() > durable);
+    // Far more than it takes in one turn.
+    p.signal(Role::Log, Signal::STOP);
+    p.wait_for("the spool is full", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    p.stop(Role::Conv, BOUND);
+    p.signal(Role::Log, Signal::TERM);
+    p.signal(Role::Log, Signal::CONT);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(Some(p.durable()), p.head(), "{}", p.state());
+    [Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge();
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 #[test]
 fn daemons_that_hang_are_replaced() {
     let mut p = Pipeline::of_lines(120_000, STEADY);
