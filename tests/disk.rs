@@ -275,6 +275,30 @@ fn begun_on_a_stalled_disk() {
     p.assert_nothing_left();
 }
 
+/// Rule E9 holds for a log, too, that is told to stop before it has opened its record.
+#[test]
+fn told_to_stop_before_the_record_is_open() {
+    let mut p = pipeline(20_000);
+    let volume = Volume::ext4(&p, "nodelalloc");
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 5_000);
+    p.kill(Role::Log);
+    p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    p.stop(Role::Conv, BOUND);
+    must("fsfreeze", &["-f", volume.path()]);
+    p.start(Role::Log);
+    p.wait_for("log shows it", BOUND, |p| p.state_of(Role::Log) == "disk slow");
+    p.signal(Role::Log, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500)); // it shall look around a few times
+    must("fsfreeze", &["-u", volume.path()]);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(Some(p.durable()), p.head(), "{}", p.state());
+    [Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge();
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 /// What ext4 does after an error of its own: read-only until it is mounted anew.
 #[test]
 fn a_file_system_that_gives_up() {

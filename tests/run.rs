@@ -163,17 +163,19 @@ fn daemons_killed_during_the_drain() {
 /// it for ever.
 #[test]
 fn told_to_stop_log_takes_what_was_accepted_by_then() {
-    let config = "[source]\nseed = 1\n[conv]\nrate = \"max\"\n[log]\nsync = \"10ms\"\n";
+    let config =
+        "[source]\nseed = 1\n[conv]\nrate = \"100 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"10ms\"\n";
+    let held = |p: &Pipeline| p.head().unwrap_or(0).saturating_sub(p.durable());
     let mut p = Pipeline::new(config);
     p.start_all();
-    p.wait_for("it runs", BOUND, |p| p.durable() > 100_000);
+    p.wait_for("it runs", BOUND, |p| p.durable() > 10_000);
     p.stop(Role::Log, BOUND);
     p.start(Role::Log);
     let durable = p.durable();
-    p.wait_for("it goes on", BOUND, |p| p.durable() > durable);
+    p.wait_for("log keeps up again", BOUND, |p| p.durable() > durable && held(p) < 5_000);
     // Far more than it takes in one turn.
     p.signal(Role::Log, Signal::STOP);
-    p.wait_for("the spool is full", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    p.wait_for("much is accepted", BOUND, |p| held(p) > 60_000);
     p.stop(Role::Conv, BOUND);
     p.signal(Role::Log, Signal::TERM);
     p.signal(Role::Log, Signal::CONT);
