@@ -209,6 +209,7 @@ fn a_read_only_file_system() {
     p.start(Role::Log);
     p.wait_for("log says so", BOUND, |p| p.state_of(Role::Log) == "read-only file system");
     p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    std::thread::sleep(Duration::from_millis(500)); // it is tried a few times
     volume.remount("rw");
     p.wait_for("all is accepted", BOUND, |p| !p.is_running(Role::Conv));
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
