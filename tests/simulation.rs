@@ -791,6 +791,26 @@ fn another_record_is_told_by_its_number_alone() {
     (0..50).for_each(|seed| only_the_number_tells(seed, false));
 }
 
+/// A page without a name is better than none: what log had said before it died stays true, and conv fills the spool.
+#[test]
+fn conv_goes_on_without_log_and_its_page() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let some_time = || (0..30).for_each(|_| world.advance());
+    some_time();
+    world.kill(&world.log);
+    world.log.starts_at.set(u64::MAX);
+    world.unlink(LOG_PAGE);
+    some_time();
+    let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
+    assert_eq!(state, Some(State::Full));
+    world.log.starts_at.set(0);
+    let accepted = world.accepted.borrow().len();
+    some_time();
+    assert!(world.disk.borrow().synced > accepted, "it flows again");
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
 /// A spool under its name, whatever log has granted: EPOCH, SOURCE, GRID and ten samples from `base` on.
 fn lay_a_spool(world: &World, epoch: u32, base: u64) {
     let (log_id, capacity) = (world.disk.borrow().log_id, 256);
