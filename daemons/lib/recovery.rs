@@ -4,7 +4,8 @@
 //!    segment (a segment gets its name only after everything before it was synced). One of them that is damaged now
 //!    is bit rot: it stays as it is, and nothing behind it is touched.
 //! 2. Behind `trusted`, in the last segment, entries count as long as each is whole, has the next seq, and has the
-//!    epoch of the one before it, or the granted epoch exactly at its base.
+//!    epoch of the one before it, or the granted epoch exactly at its base. A LOSS(abandoned) does not: it counts only
+//!    together with the grant in the mark that names it ([`Record::give_up`]).
 //! 3. The rest of the last segment is cut off. What counts behind `trusted` is written again, because an earlier
 //!    EIO may have left pages in memory that never reached the disk; then it is synced, named by the mark, published.
 //!
@@ -12,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
-use crate::entry::{Entry, LEN};
+use crate::entry::{Entry, Kind, LEN, Reason};
 use crate::header::{HEADER_LEN, Header, Segment, check_table, is_new, new_name, offset_of, segments};
 use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
 use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
@@ -242,7 +243,13 @@ fn scan_chunk<D: Disk>(
 /// May this entry follow `at`, though nothing says that it was durable?
 fn counts(b: &[u8; LEN], at: &Position, mark: Option<Mark>) -> bool {
     let e = Entry::from_bytes(b);
-    is_entry(b, at.seq + 1) && (e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark))
+    let follows = e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark);
+    is_entry(b, at.seq + 1) && follows && !is_half_given_up(&e, mark)
+}
+
+/// Is this what was left of giving up a spool, which was not finished? Without any mark nothing tells.
+fn is_half_given_up(e: &Entry, mark: Option<Mark>) -> bool {
+    mark.is_some() && e.kind() == Some(Kind::Loss(Reason::Abandoned))
 }
 
 /// May an epoch begin with this entry? Only one that was granted. Without any mark, which no crash brings about,
