@@ -42,7 +42,7 @@ struct Recorder {
     jobs: Sender<Job>,
     done: Receiver<Done>,
     buffers: Vec<Vec<u8>>,
-    generation: u64,
+    rewinds: u64,
     /// A grant is on its way to the disk.
     granting: bool,
     /// Generation of the spool that the page shows as mapped.
@@ -76,7 +76,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         jobs: to_writer,
         done,
         buffers,
-        generation: 0,
+        rewinds: 0,
         granting: false,
         mapped: 0,
         waiting: Waiting::default(),
@@ -279,8 +279,8 @@ impl Recorder {
                 self.intake.granted(epoch);
                 self.granting = false;
             }
-            Done::Rewind { next, generation } => {
-                self.generation = generation;
+            Done::Rewind { next, rewinds } => {
+                self.rewinds = rewinds;
                 self.granting = false;
                 self.intake.rewind(next);
                 let page = self.shared.page();
@@ -303,7 +303,7 @@ impl Recorder {
         let received = self.intake.next() - 1;
         // While one half becomes durable conv fills the other.
         let enough = self.intake.capacity() / 2;
-        let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, enough }); // fails only after the thread ended
+        let _ = self.jobs.send(Job::Append { bytes, rewinds: self.rewinds, enough }); // fails only after the thread ended
         self.shared.page().set_received(received);
         self.show_mapped();
         true
@@ -326,7 +326,7 @@ impl Recorder {
         if let Some(asked) = self.intake.proposal() {
             self.granting = true;
             let grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base: self.intake.next() };
-            let _ = self.jobs.send(Job::Grant { grant, generation: self.generation });
+            let _ = self.jobs.send(Job::Grant { grant, rewinds: self.rewinds });
         }
     }
 

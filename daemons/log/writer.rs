@@ -27,7 +27,7 @@ pub enum Job {
         /// The entries.
         bytes: Vec<u8>,
         /// Taken after so many rewinds; older ones are void.
-        generation: u64,
+        rewinds: u64,
         /// So many entries that are not durable are enough for a commit: conv waits for space.
         enough: u64,
     },
@@ -36,7 +36,7 @@ pub enum Job {
         /// The grant.
         grant: Grant,
         /// As above.
-        generation: u64,
+        rewinds: u64,
     },
     /// Make everything durable and end.
     Stop,
@@ -53,7 +53,7 @@ pub enum Done {
         /// The first seq to be taken again.
         next: u64,
         /// Counts rewinds.
-        generation: u64,
+        rewinds: u64,
     },
 }
 
@@ -136,7 +136,7 @@ pub struct Writer {
     done: Sender<Done>,
     group_ns: u64,
     last_commit: u64,
-    generation: u64,
+    rewinds: u64,
     said: Said,
 }
 
@@ -153,7 +153,7 @@ impl Writer {
             Sync::Every(group) => group.as_nanos() as u64,
             Sync::Always => 0,
         };
-        Writer { record, shared, jobs, done, group_ns, last_commit: 0, generation: 0, said: Said::default() }
+        Writer { record, shared, jobs, done, group_ns, last_commit: 0, rewinds: 0, said: Said::default() }
     }
 
     /// Works until told to stop.
@@ -166,8 +166,8 @@ impl Writer {
     /// One job, or one commit when it is due. False: told to stop.
     fn turn(&mut self) -> bool {
         match self.next_job() {
-            Some(Job::Append { bytes, generation, enough }) => {
-                if generation == self.generation {
+            Some(Job::Append { bytes, rewinds, enough }) => {
+                if rewinds == self.rewinds {
                     self.append(&bytes);
                 }
                 let _ = self.done.send(Done::Buffer(bytes)); // the receiver is gone only when the process ends
@@ -176,7 +176,7 @@ impl Writer {
                     self.commit();
                 }
             }
-            Some(Job::Grant { grant, generation }) => self.grant(grant, generation),
+            Some(Job::Grant { grant, rewinds }) => self.grant(grant, rewinds),
             Some(Job::Stop) => return false,
             None => self.commit(),
         }
@@ -271,10 +271,10 @@ impl Writer {
         sys::wake(page.durable_word());
     }
 
-    fn grant(&mut self, grant: Grant, generation: u64) {
+    fn grant(&mut self, grant: Grant, rewinds: u64) {
         self.commit();
         // After a rewind the record ends elsewhere: the proposal is answered anew when all is taken again.
-        while generation == self.generation && !self.shared.removed.load(Ordering::Relaxed) {
+        while rewinds == self.rewinds && !self.shared.removed.load(Ordering::Relaxed) {
             match self.on_disk(|record| record.grant(grant)) {
                 Ok(()) => {
                     self.show_grant(grant);
@@ -309,10 +309,10 @@ impl Writer {
                 return;
             }
         }
-        self.generation += 1;
+        self.rewinds += 1;
         let next = self.record.durable() + 1;
         log::warn!("entries from {next} on did not reach the disk: taking them from the spool again");
-        let _ = self.done.send(Done::Rewind { next, generation: self.generation });
+        let _ = self.done.send(Done::Rewind { next, rewinds: self.rewinds });
     }
 
     /// Waits a little before another try; false: told to stop instead.
