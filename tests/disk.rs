@@ -7,12 +7,12 @@
 mod checker;
 mod harness;
 
-use harness::{Foreground, Pipeline, Role, Spool, wait_until};
+use harness::{Foreground, Pipeline, Role, Spool, process, wait_until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -252,6 +252,29 @@ fn a_stalled_disk() {
     must("fsfreeze", &["-u", volume.path()]);
     run.wait_for_durable(stuck + 4000, BOUND);
     wait_for_state(&p, &mut run, Role::Log, "running");
+    ends_exactly(&mut p, &mut run, 60_000);
+}
+
+/// Not even SIGKILL ends a process before its call to the disk returns: it is not waited for.
+#[test]
+fn two_signals_on_a_stalled_disk_end_at_once() {
+    let mut p = pipeline(60_000);
+    let volume = Volume::ext4(&p, "nodelalloc");
+    let mut run = p.run(&[]);
+    run.wait_for_durable(5_000, BOUND);
+    let log = run.daemon(Role::Log).unwrap();
+    must("fsfreeze", &["-f", volume.path()]);
+    wait_for_state(&p, &mut run, Role::Conv, "spool full");
+    run.signal(Signal::INT);
+    wait_until("conv has gone", BOUND, || run.daemon(Role::Conv).is_none());
+    run.signal(Signal::INT);
+    let begun = Instant::now();
+    run.ends_with(71, BOUND);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(run.err().contains("ended at once"), "{}", run.err());
+    must("fsfreeze", &["-u", volume.path()]);
+    wait_until("log dies when the disk answers", BOUND, || process(log).is_none());
+    let mut run = p.run(&[]);
     ends_exactly(&mut p, &mut run, 60_000);
 }
 

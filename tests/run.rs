@@ -118,6 +118,27 @@ fn a_second_signal_ends_at_once_and_the_next_run_resumes() {
     ended_well(&mut p, &mut run, 30_000);
 }
 
+/// Both in one turn of its loop: two are two. log is frozen, so to drain would take seconds.
+#[test]
+fn two_signals_in_a_row_end_at_once() {
+    let mut p = Pipeline::of_lines(30_000, FAST);
+    let mut run = p.run(&[]);
+    run.wait_for_durable(3_000, BOUND);
+    let daemons: Vec<i32> = run.daemons().iter().map(|d| d.pid).collect();
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
+    run.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(2)); // the kernel itself makes one of two that have not been delivered
+    run.signal(Signal::INT);
+    let begun = Instant::now();
+    run.ends_with(71, BOUND);
+    // The watchdog would replace the frozen log after 3 s; only then could it drain.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}\n{}", begun.elapsed(), run.err());
+    assert!(run.err().contains("ended at once"), "{}", run.err());
+    assert!(daemons.into_iter().all(|pid| process(pid).is_none()), "daemons are left");
+    let mut run = p.run(&[]);
+    ended_well(&mut p, &mut run, 30_000);
+}
+
 // ---- kill -9 and freezes
 
 #[test]
