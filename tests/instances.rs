@@ -39,7 +39,7 @@ fn refused(child: Child, role: Role, begun: Instant) {
     let out = child.wait_with_output().unwrap();
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(75), "{role:?}: {err}");
-    assert_eq!(err.lines().count(), 1, "one clear line: {err}");
+    assert_eq!(err.lines().count(), 2, "one clear line when it begins to wait, one at the end: {err}");
     assert!(err.contains(&format!("{}.lock is held by another process", role.name())), "{err}");
     let took = begun.elapsed();
     assert!((Duration::from_secs(4)..Duration::from_secs(12)).contains(&took), "{took:?}");

@@ -570,6 +570,36 @@ fn the_grid_does_not_drift() {
     }
 }
 
+/// conv goes on without log, and says so.
+#[test]
+fn conv_says_once_that_log_is_gone_and_back() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
+    p.start_all();
+    let said = |p: &Pipeline, text| p.said_by(Role::Conv).matches(text).count();
+    for n in 1..=2 {
+        let durable = p.durable();
+        p.wait_for("it runs", BOUND, |p| p.durable() >= durable + 200);
+        p.signal(Role::Log, Signal::STOP);
+        p.wait_for("it is gone", BOUND, |p| said(p, "no longer answers") == n);
+        std::thread::sleep(Duration::from_millis(300)); // does it say so again?
+        p.signal(Role::Log, Signal::CONT);
+        p.wait_for("it is back", BOUND, |p| said(p, "ipc-log is back") == n);
+    }
+    p.stop(Role::Log, BOUND);
+    p.wait_for("it has ended", BOUND, |p| said(p, "no longer answers") == 3);
+    p.start(Role::Log);
+    p.wait_for("it is back", BOUND, |p| said(p, "ipc-log is back") == 3);
+    Role::ALL.into_iter().for_each(|r| p.stop(r, BOUND));
+    assert_eq!(
+        (said(&p, "no longer answers"), said(&p, "ipc-log is back")),
+        (3, 3),
+        "{}",
+        p.said_by(Role::Conv)
+    );
+    p.judge();
+    p.remove_objects();
+}
+
 #[test]
 fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");

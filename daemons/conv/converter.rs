@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{
+    self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, SILENT_NS, Said, Waiting,
+};
 use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
@@ -84,6 +86,9 @@ struct Converter {
     waited: u64,
     waiting_since: Option<u64>,
     waiting: Waiting,
+    /// Did ipc-log answer when we last looked, and was it said that it does not?
+    log_answered: bool,
+    log_gone: bool,
     failed: Said,
     woken: u64,
 }
@@ -183,6 +188,8 @@ impl Converter {
             waited: 0,
             waiting_since: None,
             waiting: Waiting::default(),
+            log_answered: false,
+            log_gone: false,
             failed: Said::default(),
             woken: 0,
         })
@@ -508,11 +515,30 @@ impl Converter {
     fn warn_of_what_is_left(&mut self, now: u64) {
         let head = self.publisher.spool().map_or(0, |s| s.head());
         let left = self.publisher.durable().map_or(0, |durable| head.saturating_sub(durable));
-        let log_lives =
-            self.publisher.log().get().is_some_and(|p| now.saturating_sub(p.beat()) < 1_000_000_000);
-        if left > 0 && !log_lives {
+        if left > 0 && !self.log_answers(now) {
             log::warn!("{left} entries are only in the spool: start ipc-log to make them durable");
         }
+    }
+
+    /// Does ipc-log turn its loop?
+    fn log_answers(&self, now: u64) -> bool {
+        let log = self.publisher.log().get();
+        log.is_some_and(|p| now.saturating_sub(p.beat()) < SILENT_NS && p.state() != Some(State::Ended))
+    }
+
+    /// Says once that ipc-log, which was there, has gone, and once that it is back. conv goes on meanwhile.
+    fn tell_of_log(&mut self, now: u64) {
+        let answers = self.log_answers(now);
+        if self.log_answered && !answers {
+            log::warn!(
+                "ipc-log has ended or no longer answers: what is accepted from now on is only in the spool until it is back"
+            );
+            self.log_gone = true;
+        } else if self.log_gone && answers {
+            log::warn!("ipc-log is back");
+            self.log_gone = false;
+        }
+        self.log_answered = answers;
     }
 
     /// Every 100 ms: what users should know.
@@ -533,6 +559,7 @@ impl Converter {
         if self.waiting.is_news(state == State::WaitingForLog, now) {
             log::info!("waiting for ipc-log: no sample is taken before its record is there");
         }
+        self.tell_of_log(now);
         self.count_up();
     }
 

@@ -2,6 +2,7 @@
 //! one place that reports and picks the exit code.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,11 +162,25 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
-    let lock = Lock::take(&names.lock(role), PATIENCE)?;
+    let lock = take_lock(&names.lock(role))?;
     refuse_twin(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     Ok(Context { config, names, shm: Shm::new(0o600), notifier: Notifier::from_env(), stop, lock })
+}
+
+/// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
+fn take_lock(path: &Path) -> Result<Lock, LockError> {
+    let now = Lock::take(path, Duration::ZERO);
+    if matches!(now, Err(LockError::Held { .. })) {
+        log::warn!(
+            "{} is held by another process: waiting up to {} s for it to end",
+            path.display(),
+            PATIENCE.as_secs()
+        );
+        return Lock::take(path, PATIENCE);
+    }
+    now
 }
 
 /// Locks lie in the run directory, which the environment chooses; the names in /dev/shm do not. So the page is asked
@@ -173,7 +188,7 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
 fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
     let copy = Copied::read(&names.page(role), page::WORDS);
     let Some(page) = copy.and_then(|c| Page::new(c, role.index())) else { return Ok(()) };
-    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < 1_000_000_000;
+    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < SILENT_NS;
     if !fresh || page.state() == Some(State::Ended) || !lives(page.pid(), role) {
         return Ok(());
     }
@@ -261,6 +276,9 @@ impl Waiting {
         news
     }
 }
+
+/// A daemon whose loop has not turned for so long does not answer, ns. All turn it every 100 ms.
+pub const SILENT_NS: u64 = 1_000_000_000;
 
 /// Something to be done every 100 ms by the clock, busy or idle (rule E4).
 #[derive(Default)]
