@@ -41,7 +41,8 @@ struct Recorder {
     shared: Arc<Shared>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
-    buffers: Vec<Vec<u8>>,
+    /// Each of [`CHUNK`] entries, always: to empty and fill them would cost more than a small take.
+    buffers: Vec<Box<[u8]>>,
     rewinds: u64,
     /// A grant is on its way to the disk.
     granting: bool,
@@ -69,7 +70,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 
-    let buffers = (0..CHUNKS).map(|_| Vec::with_capacity(CHUNK * LEN)).collect();
+    let buffers = (0..CHUNKS).map(|_| vec![0; CHUNK * LEN].into()).collect();
     let mut recorder = Recorder {
         intake,
         shared,
@@ -292,18 +293,17 @@ impl Recorder {
 
     /// Takes what is new in the spool, if there is a buffer for it.
     fn take(&mut self) -> bool {
-        let Some(mut bytes) = self.buffers.pop() else { return false };
-        bytes.resize(CHUNK * LEN, 0);
-        let n = self.intake.take(&mut bytes);
+        let Some(mut buffer) = self.buffers.pop() else { return false };
+        let n = self.intake.take(&mut buffer);
         if n == 0 {
-            self.buffers.push(bytes);
+            self.buffers.push(buffer);
             return false;
         }
-        bytes.truncate(n * LEN);
         let received = self.intake.next() - 1;
         // While one half becomes durable conv fills the other.
         let enough = self.intake.capacity() / 2;
-        let _ = self.jobs.send(Job::Append { bytes, rewinds: self.rewinds, enough }); // fails only after the thread ended
+        let append = Job::Append { buffer, len: n * LEN, rewinds: self.rewinds, enough };
+        let _ = self.jobs.send(append); // fails only after the thread ended
         self.shared.page().set_received(received);
         self.show_mapped();
         true
