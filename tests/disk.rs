@@ -41,7 +41,7 @@ impl Volume {
     /// A tmpfs of this size.
     #[track_caller]
     fn tmpfs(p: &Pipeline, size: &str) -> Volume {
-        let volume = Volume::at(p);
+        let volume = Volume::at(p.record());
         must("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "none", volume.path()]);
         volume
     }
@@ -49,7 +49,12 @@ impl Volume {
     /// An ext4 in a file, on a loop device.
     #[track_caller]
     fn ext4(p: &Pipeline, options: &str) -> Volume {
-        let volume = Volume::at(p);
+        Volume::ext4_at(p, p.record(), options)
+    }
+
+    #[track_caller]
+    fn ext4_at(p: &Pipeline, dir: PathBuf, options: &str) -> Volume {
+        let volume = Volume::at(dir);
         let image = p.dir().join("image");
         File::create(&image).unwrap().set_len(32 << 20).unwrap();
         must("mkfs.ext4", &["-q", image.to_str().unwrap()]);
@@ -65,9 +70,8 @@ impl Volume {
     }
 
     #[track_caller]
-    fn at(p: &Pipeline) -> Volume {
+    fn at(dir: PathBuf) -> Volume {
         needs_root();
-        let dir = p.record();
         fs::create_dir_all(&dir).unwrap();
         for above in dir.ancestors().skip(1).take(2) {
             fs::set_permissions(above, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -276,6 +280,34 @@ fn two_signals_on_a_stalled_disk_end_at_once() {
     wait_until("log dies when the disk answers", BOUND, || process(log).is_none());
     let mut run = p.run(&[]);
     ends_exactly(&mut p, &mut run, 60_000);
+}
+
+/// Where stat keeps its checkpoints: it shows what is wrong, and the statistics go on.
+#[test]
+fn a_stalled_disk_under_the_checkpoints() {
+    let mut p = Pipeline::of_lines(
+        400_000,
+        "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"5ms\"\n[stat]\ncheckpoint = \"10ms\"\n",
+    );
+    let volume = Volume::ext4_at(&p, p.record().with_file_name("stat"), "nodelalloc");
+    let mut run = p.run(&[]);
+    wait_until("a checkpoint", BOUND, || p.counter(Role::Stat, "checkpoints").wrapping_add(1) > 1);
+    let stat = run.daemon(Role::Stat);
+    must("fsfreeze", &["-f", volume.path()]);
+    wait_for_state(&p, &mut run, Role::Stat, "disk slow");
+    let (folded, saved) = (p.folded(), p.counter(Role::Stat, "checkpoints"));
+    // Longer than the watchdog's patience of 3 s.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(run.daemon(Role::Stat), stat, "stat was replaced:\n{}", run.err());
+    assert!(p.folded() > folded + 20_000, "the statistics go on: {folded}, {}", p.folded());
+    assert_eq!(p.counter(Role::Stat, "checkpoints"), saved);
+    must("fsfreeze", &["-u", volume.path()]);
+    wait_for_state(&p, &mut run, Role::Stat, "running");
+    wait_until("another checkpoint", BOUND, || p.counter(Role::Stat, "checkpoints") > saved + 1);
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
+    p.judge();
+    p.assert_nothing_left();
 }
 
 /// log's first work is on the disk, too; it must show itself all the same.

@@ -2,6 +2,8 @@
 //! record, and publishes a snapshot.
 #![forbid(unsafe_code)]
 
+use crate::saver::Saver;
+
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
@@ -25,6 +27,11 @@ const CHUNK: usize = 8192;
 /// While it catches up, a snapshot is published this often, ns.
 const SNAPSHOT_NS: u64 = 20_000_000;
 
+/// A checkpoint that takes longer than this is shown as DISK_SLOW, ns.
+const SLOW_NS: u64 = 500_000_000;
+/// The last checkpoint is waited for no longer than this, ns.
+const LAST_NS: u64 = 3_000_000_000;
+
 struct Follower {
     shm: Shm,
     names: Names,
@@ -44,6 +51,7 @@ struct Follower {
     /// What folding the entries since the last checkpoint took, ns.
     replay_ns: u64,
     checkpoint_ns: u64,
+    saver: Saver,
     counts: Counts,
     said: Said,
     waiting: Waiting,
@@ -55,7 +63,6 @@ struct Counts {
     folded: u64,
     replayed: u64,
     snapshots: u64,
-    checkpoints: u64,
     remade: u64,
     woken: u64,
     refolded: u64,
@@ -75,13 +82,13 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             context.check_lock()?;
             follower.look(now)?;
             if context.notifier.status_due(now) {
-                context.notifier.status(now, &follower.status());
+                context.notifier.status(now, &follower.status(now));
             }
         }
         // The last word when told to stop: everything that is durable by then.
         let more = follower.turn(now);
         if stopping && !more {
-            return follower.end();
+            return follower.end(context);
         }
         if !more {
             follower.sleep();
@@ -112,6 +119,7 @@ impl Follower {
             next_snapshot: 0,
             replay_ns: 0,
             checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
+            saver: Saver::start(names.stat_dir())?,
             counts: Counts::default(),
             said: Said::default(),
             waiting: Waiting::default(),
@@ -134,14 +142,14 @@ impl Follower {
             c.folded,
             c.replayed,
             c.snapshots,
-            c.checkpoints,
+            self.saver.saved(),
             c.remade,
             c.woken,
             c.refolded,
         ]);
-        self.page.set_state(self.state());
+        self.page.set_state(self.state(now));
         self.page.set_beat(now);
-        if self.waiting.is_news(self.state() == State::WaitingForLog, now) {
+        if self.waiting.is_news(self.log_id == 0, now) {
             log::info!("waiting for ipc-log");
         }
         Ok(())
@@ -154,13 +162,17 @@ impl Follower {
         }
     }
 
-    fn state(&self) -> State {
-        if self.log_id == 0 { State::WaitingForLog } else { State::Running }
+    fn state(&self, now: u64) -> State {
+        if self.log_id == 0 {
+            return State::WaitingForLog;
+        }
+        // The statistics go on; only the next start would take longer.
+        if self.saver.busy_ns(now) > SLOW_NS { State::DiskSlow } else { State::Running }
     }
 
-    fn status(&self) -> String {
+    fn status(&self, now: u64) -> String {
         let Counts { replayed, snapshots, .. } = self.counts;
-        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state().name(), self.fold.n)
+        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state(now).name(), self.fold.n)
     }
 
     /// Folds a chunk of what is durable, and publishes. False: nothing more to do now.
@@ -301,9 +313,21 @@ impl Follower {
     fn checkpoint(&mut self) {
         self.replay_ns = 0;
         let Some(entry) = self.entry(self.fold.n) else { return };
-        match Checkpoint::new(self.log_id, &entry, self.fold.clone()).save(&self.names.stat_dir()) {
-            Ok(()) => self.counts.checkpoints += 1,
-            Err(e) => log::warn!("{e}; without it a restart takes longer, nothing else"),
+        self.saver.save(Checkpoint::new(self.log_id, &entry, self.fold.clone()));
+    }
+
+    /// Waits for the last checkpoint, but not for a disk that stalls.
+    fn finish_saving(&self, context: &mut Context) {
+        let begun = sys::monotonic_ns();
+        while !self.saver.is_idle() {
+            let now = sys::monotonic_ns();
+            if now - begun > LAST_NS {
+                return log::warn!(
+                    "the disk does not take the last checkpoint: ending without it; only the next start takes longer"
+                );
+            }
+            context.notifier.turn(now);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -321,7 +345,7 @@ impl Follower {
         sys::wait(log.durable_word(), self.fold.n, limit);
     }
 
-    fn end(mut self) -> Result<(), Failure> {
+    fn end(mut self, context: &mut Context) -> Result<(), Failure> {
         let now = sys::monotonic_ns();
         if self.fold.n != self.published {
             self.publish(now);
@@ -330,6 +354,7 @@ impl Follower {
         if self.fold.n > 0 && newest != Some(self.fold.n) {
             self.checkpoint();
         }
+        self.finish_saving(context);
         self.look(now)?;
         self.page.set_state(State::Ended);
         Ok(())
