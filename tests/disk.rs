@@ -7,11 +7,11 @@
 mod checker;
 mod harness;
 
-use harness::{Foreground, Pipeline, Role, Spool, process, wait_until};
+use harness::{Foreground, Pipeline, Role, Spool, process, processes, signal_pid, wait_until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -328,6 +328,57 @@ fn begun_on_a_stalled_disk() {
     assert_eq!(p.judge_lines(20_000).samples, 20_000);
     p.remove_objects();
     p.assert_nothing_left();
+}
+
+/// /dev/shm takes no new page while it is full: said once by each daemon, and made again when there is space. The pipeline
+/// has a /dev/shm of its own, in a mount namespace.
+#[test]
+fn pages_removed_while_their_memory_is_full() {
+    needs_root();
+    let p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[spool]\ncapacity = 1024\n");
+    let err = p.dir().join("err");
+    let mut c = p.command("unshare");
+    c.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=1m none /dev/shm && exec \"$0\" run --config \"$1\"",
+    ]);
+    c.arg(env!("CARGO_BIN_EXE_ipc-pipeline")).arg(p.config());
+    let mut run = c.stdout(Stdio::null()).stderr(File::create(&err).unwrap()).spawn().unwrap();
+    let daemons = || {
+        let mut all: Vec<i32> = children(run.id()).collect();
+        all.sort();
+        all
+    };
+    let inside = PathBuf::from(format!("/proc/{}/root", run.id()));
+    let within = |path: PathBuf| inside.join(path.strip_prefix("/").unwrap());
+    let (shm, spool) = (inside.join("dev/shm"), within(p.paths.spool()));
+    let mut names = Role::ALL.map(|role| within(p.paths.page(role))).to_vec();
+    names.push(within(p.paths.snapshot()));
+    wait_until("it runs", BOUND, || Spool::open(&spool).and_then(|s| s.head()) > Some(500));
+    let before = daemons();
+    let ballast = shm.join("ballast");
+    let mut file = File::create(&ballast).unwrap();
+    while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
+    drop(file);
+    names.iter().for_each(|name| fs::remove_file(name).unwrap());
+    let said = |name: &str| fs::read_to_string(&err).unwrap().matches(name).count();
+    let objects = ["page.conv", "page.log", "page.stat", "page.report", "snapshot"];
+    wait_until("all say so", BOUND, || objects.iter().all(|name| said(name) > 0));
+    std::thread::sleep(Duration::from_millis(500)); // does one say it again, or end?
+    let text = || fs::read_to_string(&err).unwrap();
+    assert!(objects.iter().all(|name| said(name) == 1), "once each:\n{}", text());
+    assert_eq!((before.len(), daemons()), (4, before), "{}", text());
+    fs::remove_file(&ballast).unwrap();
+    wait_until("all are back", BOUND, || names.iter().all(|name| name.exists()));
+    signal_pid(run.id() as i32, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{}", text());
+    p.judge();
+}
+
+fn children(of: u32) -> impl Iterator<Item = i32> {
+    processes().into_iter().filter(move |p| p.parent == of as i32).map(|p| p.pid)
 }
 
 /// What ext4 does after an error of its own: read-only until it is mounted anew.

@@ -21,7 +21,7 @@ use crate::objects;
 use crate::page::{self, Page, State};
 use crate::publisher::SegmentNames;
 use crate::record::Settings;
-use crate::segment::{Copied, Shm};
+use crate::segment::{Copied, SegmentError, Shm};
 use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
@@ -250,6 +250,33 @@ impl Said {
     /// Was there something that is over now?
     pub fn is_over(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
+    }
+}
+
+/// Looks after an object of our own: counts how often it was made again, and says once why it cannot be. It is tried again
+/// at the next look, for ever: peers still have the old one mapped, so nothing is lost meanwhile.
+#[derive(Default)]
+pub struct Remade {
+    count: u64,
+    said: Said,
+}
+
+impl Remade {
+    /// Takes note of what a look came to.
+    pub fn note(&mut self, looked: Result<bool, SegmentError>) {
+        match looked {
+            Ok(remade) => {
+                self.count += u64::from(remade);
+                self.said.clear();
+            }
+            Err(e) if self.said.is_new(&e.to_string()) => log::warn!("{e}; trying again every 100 ms"),
+            Err(_) => {}
+        }
+    }
+
+    /// How often it was made again.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 }
 

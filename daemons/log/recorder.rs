@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Remade, Said, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -50,7 +50,7 @@ struct Recorder {
     mapped: u64,
     waiting: Waiting,
     patience: Patience,
-    remade: u64,
+    remade: Remade,
     woken: u64,
 }
 
@@ -61,7 +61,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     page.set_address(&context.config.edge.log.to_string());
     context.notifier.ready();
     let shared = Arc::new(Shared::new(page));
-    let Some((record, _lock)) = open_record(context, &shared)? else { return Ok(()) };
+    let mut remade = Remade::default();
+    let Some((record, _lock)) = open_record(context, &shared, &mut remade)? else { return Ok(()) };
 
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
@@ -82,7 +83,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         mapped: 0,
         waiting: Waiting::default(),
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
-        remade: 0,
+        remade,
         woken: 0,
     };
     let result = recorder.work(context);
@@ -94,12 +95,13 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
 fn open_record(
     context: &mut Context,
     shared: &Shared,
+    remade: &mut Remade,
 ) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
     let dir = context.names.record_dir();
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match open_aside(context, shared, &dir, &settings)? {
+        let trouble = match open_aside(context, shared, remade, &dir, &settings)? {
             None => return Ok(None),
             Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
@@ -115,7 +117,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        show_opening(context, shared, trouble)?;
+        show_opening(context, shared, remade, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -127,6 +129,7 @@ fn open_record(
 fn open_aside(
     context: &mut Context,
     shared: &Shared,
+    remade: &mut Remade,
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Opened>, Failure> {
@@ -145,7 +148,7 @@ fn open_aside(
                 return Err(Failure::new(EXIT_BUG, "opening the record ended"));
             }
             Err(RecvTimeoutError::Timeout) if sys::monotonic_ns() - begun < STUCK_NS => {
-                show_opening(context, shared, shared.trouble().unwrap_or(State::DiskSlow))?;
+                show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
             }
             Err(RecvTimeoutError::Timeout) => {} // no longer excused with the watchdog
         }
@@ -153,12 +156,17 @@ fn open_aside(
 }
 
 /// While the record cannot be opened: alive, and why it takes so long.
-fn show_opening(context: &mut Context, shared: &Shared, state: State) -> Result<(), Failure> {
+fn show_opening(
+    context: &mut Context,
+    shared: &Shared,
+    remade: &mut Remade,
+    state: State,
+) -> Result<(), Failure> {
     let now = sys::monotonic_ns();
     context.notifier.turn(now);
     context.check_lock()?;
     let mut page = shared.page();
-    page.look().map_err(Failure::system)?;
+    remade.note(page.look());
     page.set_state(state);
     page.set_beat(now);
     Ok(())
@@ -238,7 +246,7 @@ impl Recorder {
             if every_100_ms.is_due(now) {
                 context.check_lock()?;
                 self.check_record()?;
-                self.look(context, now, drain.is_some(), &mut said)?;
+                self.look(context, now, drain.is_some(), &mut said);
             }
             self.collect();
             let took = self.take();
@@ -363,18 +371,12 @@ impl Recorder {
     }
 
     /// Every 100 ms: names, state, counters, and what users should know.
-    fn look(
-        &mut self,
-        context: &mut Context,
-        now: u64,
-        draining: bool,
-        said: &mut Said,
-    ) -> Result<(), Failure> {
+    fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) {
         self.intake.look();
         self.show_mapped();
         let state = self.state(now, draining);
         let mut page = self.shared.page();
-        self.remade += page.look().map_err(Failure::system)? as u64;
+        self.remade.note(page.look());
         page.set_state(state);
         page.set_beat(now);
         let [commits, longest, bytes, full, errors] =
@@ -395,7 +397,7 @@ impl Recorder {
             met.corrupt,
             full,
             errors,
-            self.remade,
+            self.remade.count(),
             self.woken,
             buffered,
         ]);
@@ -405,7 +407,6 @@ impl Recorder {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
         }
-        Ok(())
     }
 
     fn state(&self, now: u64, draining: bool) -> State {

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Every100ms, Failure, Remade, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -28,7 +28,7 @@ struct Printer {
     printed_n: Option<u64>,
     printed: u64,
     superseded: u64,
-    remade: u64,
+    remade: Remade,
     woken: u64,
 }
 
@@ -44,7 +44,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // Also at the end: a short job is over before the register is looked for again.
         if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
-            printer.look(now, &mut waiting)?;
+            printer.look(now, &mut waiting);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &printer.status());
             }
@@ -80,22 +80,21 @@ impl Printer {
             printed_n: None,
             printed: 0,
             superseded: 0,
-            remade: 0,
+            remade: Remade::default(),
             woken: 0,
         })
     }
 
-    fn look(&mut self, now: u64, waiting: &mut Waiting) -> Result<(), Failure> {
-        self.remade += self.page.look().map_err(Failure::system)? as u64;
+    fn look(&mut self, now: u64, waiting: &mut Waiting) {
+        self.remade.note(self.page.look());
         self.register.look();
         let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
         if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!("waiting for ipc-stat");
         }
-        self.page.set_counters(&[self.printed, self.superseded, self.remade, self.woken]);
+        self.page.set_counters(&[self.printed, self.superseded, self.remade.count(), self.woken]);
         self.page.set_state(state);
         self.page.set_beat(now);
-        Ok(())
     }
 
     fn status(&self) -> String {

@@ -7,7 +7,7 @@ use crate::saver::Saver;
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{Context, Every100ms, Failure, Remade, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -53,17 +53,18 @@ struct Follower {
     checkpoint_ns: u64,
     saver: Saver,
     counts: Counts,
+    page_remade: Remade,
+    register_remade: Remade,
     said: Said,
     waiting: Waiting,
 }
 
-/// In the order of the page's counters.
+/// What the page's counters say, as far as nobody else counts it.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     folded: u64,
     replayed: u64,
     snapshots: u64,
-    remade: u64,
     woken: u64,
     refolded: u64,
 }
@@ -80,7 +81,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // Also at the end: what log shows may have got its name since the last look.
         if every_100_ms.is_due(now) || stopping {
             context.check_lock()?;
-            follower.look(now)?;
+            follower.look(now);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &follower.status(now));
             }
@@ -88,7 +89,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // The last word when told to stop: everything that is durable by then.
         let more = follower.turn(now);
         if stopping && !more {
-            return follower.end(context);
+            follower.end(context);
+            return Ok(());
         }
         if !more {
             follower.sleep();
@@ -121,6 +123,8 @@ impl Follower {
             checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
             saver: Saver::start(names.stat_dir())?,
             counts: Counts::default(),
+            page_remade: Remade::default(),
+            register_remade: Remade::default(),
             said: Said::default(),
             waiting: Waiting::default(),
             shm,
@@ -131,9 +135,9 @@ impl Follower {
     }
 
     /// Every 100 ms: names, counters, state.
-    fn look(&mut self, now: u64) -> Result<(), Failure> {
-        self.counts.remade += self.page.look().map_err(Failure::system)? as u64;
-        self.counts.remade += self.register.look().map_err(Failure::system)? as u64;
+    fn look(&mut self, now: u64) {
+        self.page_remade.note(self.page.look());
+        self.register_remade.note(self.register.look());
         self.log.look();
         self.report.look();
         self.look_for_spool();
@@ -143,7 +147,7 @@ impl Follower {
             c.replayed,
             c.snapshots,
             self.saver.saved(),
-            c.remade,
+            self.page_remade.count() + self.register_remade.count(),
             c.woken,
             c.refolded,
         ]);
@@ -152,7 +156,6 @@ impl Follower {
         if self.waiting.is_news(self.log_id == 0, now) {
             log::info!("waiting for ipc-log");
         }
-        Ok(())
     }
 
     fn look_for_spool(&mut self) {
@@ -345,7 +348,7 @@ impl Follower {
         sys::wait(log.durable_word(), self.fold.n, limit);
     }
 
-    fn end(mut self, context: &mut Context) -> Result<(), Failure> {
+    fn end(mut self, context: &mut Context) {
         let now = sys::monotonic_ns();
         if self.fold.n != self.published {
             self.publish(now);
@@ -355,8 +358,7 @@ impl Follower {
             self.checkpoint();
         }
         self.finish_saving(context);
-        self.look(now)?;
+        self.look(now);
         self.page.set_state(State::Ended);
-        Ok(())
     }
 }
