@@ -160,14 +160,12 @@ impl<S: Segments + Clone> Publisher<S> {
         // Another record's epochs say nothing about this spool: `standing` finds it foreign, and nothing is thrown away.
         let log = self.log.get().filter(|p| old.is_some_and(|h| h.log_id == p.log_id()));
         let granted = log.map_or(0, |p| p.epoch());
-        let in_force = old.is_some_and(|h| h.epoch >= granted);
-        let spool = match if in_force { SpoolWriter::resume(memory) } else { Err(memory) } {
-            Ok(spool) => spool,
-            Err(memory) => {
-                retire(memory.words()); // before anything is proposed: no later life may go on with it
-                return self.events.push(Event::Unusable);
-            }
-        };
+        let usable = old.is_some_and(|h| h.epoch >= granted) && SpoolWriter::resume(&memory).is_some();
+        if !usable {
+            retire(memory.words()); // before anything is proposed: no later life may go on with it
+            return self.events.push(Event::Unusable);
+        }
+        let Some(spool) = SpoolWriter::resume(memory) else { return };
         let (epoch, head) = (spool.header().epoch, spool.head());
         self.events.push(Event::Resumed { epoch, head, at_risk: head - spool.tail() });
         if spool.header().capacity != self.settings.capacity {
@@ -338,7 +336,7 @@ impl<S: Segments + Clone> Publisher<S> {
         match made {
             Ok(memory) => {
                 self.page.set_identity(log_id, grant.epoch);
-                self.spool = SpoolWriter::resume(memory).ok();
+                self.spool = SpoolWriter::resume(memory);
                 self.events.push(Event::Began { epoch: grant.epoch, base: grant.base });
             }
             Err(e) => {

@@ -267,33 +267,15 @@ impl<D: Disk> Record<D> {
     /// Lets an epoch begin with the next entry. When this returns, everything before it and the grant itself are
     /// on stable storage, so that the same grant is found after any crash. Call again after an error.
     pub fn grant(&mut self, grant: Grant) -> Result<(), AppendError> {
-        self.check_grant(grant, self.end.seq)?;
+        let Position { seq: end, epoch: before, .. } = self.end;
+        if grant.base != end.saturating_add(1) || grant.epoch <= before {
+            return Err(AppendError::Grant { epoch: grant.epoch, base: grant.base, end, before });
+        }
         self.sync()?;
         self.mark.write(&self.disk, self.log_id, self.durable, Some(grant))?;
         self.mark.sync(&self.disk)?;
         self.grant = Some(grant);
         Ok(())
-    }
-
-    /// Writes what was given up, and lets a later epoch begin behind it: one step. Killed anywhere, the record has both
-    /// when it is opened again, or neither, because such a LOSS counts only once the mark names it, and the mark that
-    /// does so holds the grant. When this returns both are on stable storage. Ends the use of the record: after an error
-    /// it is opened again. `loss` follows the last entry, and the epoch begins with the one behind it.
-    pub fn give_up(mut self, loss: &Entry, grant: Grant) -> Result<(), AppendError> {
-        self.check_grant(grant, loss.seq)?;
-        self.append(&loss.to_bytes())?; // a new segment for it may bring a mark, which must not hold the grant yet
-        self.grant = Some(grant);
-        self.sync()?;
-        Ok(self.mark.sync(&self.disk)?)
-    }
-
-    /// May this epoch begin behind entry `last`?
-    fn check_grant(&self, grant: Grant, last: u64) -> Result<(), AppendError> {
-        let Position { seq: end, epoch: before, .. } = self.end;
-        if grant.base == last.saturating_add(1) && grant.epoch > before {
-            return Ok(());
-        }
-        Err(AppendError::Grant { epoch: grant.epoch, base: grant.base, end, before })
     }
 
     /// After a failed write: takes back everything that is not durable. [`Record::end`] falls to

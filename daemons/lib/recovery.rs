@@ -15,8 +15,10 @@
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
 use crate::entry::{Entry, Kind, LEN, Reason};
 use crate::header::{HEADER_LEN, Header, Segment, check_table, is_new, new_name, offset_of, segments};
-use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
-use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
+use crate::mark::{Grant, MARK, Mark, MarkFile, Position, read_newest};
+use crate::record::{
+    AppendError, Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad,
+};
 use std::io;
 
 /// Entries that are read and written at a time: 1 MiB.
@@ -77,6 +79,23 @@ pub(crate) fn recover<D: Disk>(
         suspect: None,
     };
     Ok((record, recovered))
+}
+
+impl<D: Disk> Record<D> {
+    /// Writes what was given up, and lets a later epoch begin behind it: one step. Killed anywhere, the record has both
+    /// when it is opened again, or neither, because such a LOSS counts only once the mark names it, and the mark that
+    /// does so holds the grant. When this returns both are on stable storage. Ends the use of the record: after an error
+    /// it is opened again. `loss` follows the last entry, and the epoch begins with the one behind it.
+    pub fn give_up(mut self, loss: &Entry, grant: Grant) -> Result<(), AppendError> {
+        let Position { seq: end, epoch: before, .. } = self.end;
+        if grant.base != loss.seq.saturating_add(1) || grant.epoch <= before {
+            return Err(AppendError::Grant { epoch: grant.epoch, base: grant.base, end, before });
+        }
+        self.append(&loss.to_bytes())?; // a new segment for it may bring a mark, which must not hold the grant yet
+        self.grant = Some(grant);
+        self.sync()?;
+        Ok(self.mark.sync(&self.disk)?)
+    }
 }
 
 /// The segments of the record, after removing those that were never finished.
@@ -232,7 +251,7 @@ fn scan_chunk<D: Disk>(
     let n = read(disk, &last.file, last.segment, &mut buf, offset)?;
     let (entries, _) = buf.get(..n).unwrap_or_default().as_chunks::<LEN>();
     for b in entries {
-        if !counts(b, at, mark) {
+        if !counts(b, at, mark) || is_half_given_up(b, mark) {
             return Ok(false);
         }
         at.advance(&[*b]);
@@ -243,19 +262,18 @@ fn scan_chunk<D: Disk>(
 /// May this entry follow `at`, though nothing says that it was durable?
 fn counts(b: &[u8; LEN], at: &Position, mark: Option<Mark>) -> bool {
     let e = Entry::from_bytes(b);
-    let follows = e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark);
-    is_entry(b, at.seq + 1) && follows && !is_half_given_up(&e, mark)
-}
-
-/// Is this what was left of giving up a spool, which was not finished? Without any mark nothing tells.
-fn is_half_given_up(e: &Entry, mark: Option<Mark>) -> bool {
-    mark.is_some() && e.kind() == Some(Kind::Loss(Reason::Abandoned))
+    is_entry(b, at.seq + 1) && (e.epoch == at.epoch || e.epoch > at.epoch && may_begin(&e, mark))
 }
 
 /// May an epoch begin with this entry? Only one that was granted. Without any mark, which no crash brings about,
 /// nothing tells what was granted, and what is whole is kept.
 fn may_begin(e: &Entry, mark: Option<Mark>) -> bool {
     mark.is_none_or(|mark| mark.grant.is_some_and(|grant| (grant.epoch, grant.base) == (e.epoch, e.seq)))
+}
+
+/// Is this what was left of giving up a spool, which was not finished? Without any mark nothing tells.
+fn is_half_given_up(b: &[u8; LEN], mark: Option<Mark>) -> bool {
+    mark.is_some() && Entry::from_bytes(b).kind() == Some(Kind::Loss(Reason::Abandoned))
 }
 
 fn is_entry(b: &[u8; LEN], seq: u64) -> bool {

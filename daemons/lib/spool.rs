@@ -245,19 +245,9 @@ impl<M: Memory> SpoolWriter<M> {
         header.store(words);
     }
 
-    /// Goes on with a spool that an earlier life of conv left; gives the memory back if it cannot be trusted or has been
-    /// retired.
-    pub fn resume(memory: M) -> Result<SpoolWriter<M>, M> {
-        let Some((header, producer, position, feed_seq, feed)) = Self::find(memory.words()) else {
-            return Err(memory);
-        };
-        let (head, drops) = (producer.head(), load_drops(memory.words(), producer.head()));
-        forget_unaccepted_feed(memory.words(), head);
-        Ok(SpoolWriter { header, producer, pushed: head, position, drops, feed, feed_seq, memory })
-    }
-
-    /// What an earlier life left, if it is coherent.
-    fn find(words: &[AtomicU64]) -> Option<(Header, Producer, Position, u64, Feed)> {
+    /// Goes on with a spool that an earlier life of conv left; `None` if it cannot be trusted or has been retired.
+    pub fn resume(memory: M) -> Option<SpoolWriter<M>> {
+        let words = memory.words();
         let header = Header::load(words)?;
         let ring = ring(words, header.capacity);
         let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
@@ -267,7 +257,10 @@ impl<M: Memory> SpoolWriter<M> {
         }
         let position = load_position(words, head)?;
         let (feed_seq, feed) = load_feed(words, head)?;
-        Some((header, Producer::new(head, tail, header.capacity), position, feed_seq, feed))
+        let drops = load_drops(words, head);
+        forget_unaccepted_feed(words, head);
+        let producer = Producer::new(head, tail, header.capacity);
+        Some(SpoolWriter { header, producer, pushed: head, position, drops, feed, feed_seq, memory })
     }
 
     fn ring(&self) -> Ring<'_> {
@@ -577,7 +570,6 @@ impl<M: Memory> SpoolReader<M> {
 mod tests {
     use super::*;
 
-    #[derive(Debug)]
     struct Heap(Vec<AtomicU64>);
     impl Memory for std::rc::Rc<Heap> {
         fn words(&self) -> &[AtomicU64] {
@@ -686,7 +678,7 @@ mod tests {
         let mut out = [0; 4 * LEN];
         assert_eq!(ring::copy_valid(SpoolReader::new(copy).unwrap().ring(), 1003, 3, &mut out), 4);
         w.retire();
-        assert!(SpoolWriter::resume(w.memory().clone()).is_err());
+        assert!(SpoolWriter::resume(w.memory().clone()).is_none());
     }
 
     #[test]
@@ -698,8 +690,8 @@ mod tests {
                 let resumed = SpoolWriter::resume(memory.clone());
                 // a tail that is a little lower or higher cannot be told from a right one
                 let harmless =
-                    word == TAIL && resumed.as_ref().is_ok_and(|w| w.head() == 1003 && w.tail() >= 1000);
-                assert!(resumed.is_err() || harmless, "word {word} bit {bit}");
+                    word == TAIL && resumed.as_ref().is_some_and(|w| w.head() == 1003 && w.tail() >= 1000);
+                assert!(resumed.is_none() || harmless, "word {word} bit {bit}");
             }
         }
         assert!(SpoolReader::new(zeroed(HEADER_WORDS)).is_none());

@@ -85,7 +85,7 @@ impl Judge {
             return Err(format!("accepted entries {}..={tail} were never seen", self.head + 1));
         }
         (self.tail, self.epoch) = (tail, header.epoch);
-        self.next_life(SpoolWriter::resume(&copy).map_err(|_| "no next life could go on")?)
+        self.next_life(SpoolWriter::resume(&copy).ok_or("no next life could go on")?)
     }
 
     fn fold(&mut self, e: &Entry) -> Result<(), String> {

@@ -21,7 +21,6 @@ use rustix::time::{ClockId, Timespec};
 compile_error!("the shared formats are little-endian and their 64-bit words need 64-bit atomic stores");
 
 /// A whole file of shared memory, mapped for the life of the value.
-#[derive(Debug)]
 pub struct Map {
     raw: MmapRaw,
     file: File,
