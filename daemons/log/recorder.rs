@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Said, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -227,14 +227,14 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
 
 impl Recorder {
     fn work(&mut self, context: &mut Context) -> Result<(), Failure> {
-        let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+        let (mut looks, mut said) = (Looks::default(), Said::default());
         let mut drain = None;
         loop {
             let now = sys::monotonic_ns();
             if self.shared.busy_ns(now) < STUCK_NS {
                 context.notifier.turn(now);
             }
-            if every_100_ms.is_due(now) {
+            if looks.is_due(now) {
                 context.check_lock()?;
                 self.check_record()?;
                 self.look(context, now, drain.is_some(), &mut said)?;
@@ -251,7 +251,7 @@ impl Recorder {
                 }
             }
             if !took {
-                self.sleep(drain.is_some());
+                self.sleep(looks.rest(now), drain.is_some());
             }
         }
     }
@@ -330,8 +330,8 @@ impl Recorder {
         }
     }
 
-    /// Rests until there may be something to do, at most 100 ms.
-    fn sleep(&mut self, draining: bool) {
+    /// Rests until there may be something to do, at most for `rest`.
+    fn sleep(&mut self, rest: Duration, draining: bool) {
         self.woken += 1;
         let limit = if draining || self.granting || self.buffers.is_empty() {
             // The disk thread's answer is what we wait for.
@@ -347,7 +347,7 @@ impl Recorder {
             drop(page);
             if sleeps {
                 let begun = sys::monotonic_ns();
-                sys::wait(word, seen, Duration::from_nanos(LOOK_NS));
+                sys::wait(word, seen, rest);
                 self.patience.slept(sys::monotonic_ns() - begun);
             }
             return ring::awake(self.shared.page().waiting());
@@ -362,7 +362,7 @@ impl Recorder {
         }
     }
 
-    /// Every 100 ms: names, state, counters, and what users should know.
+    /// At every look: names, state, counters, and what users should know.
     fn look(
         &mut self,
         context: &mut Context,

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Failure, Looks, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -36,13 +36,13 @@ struct Printer {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut printer = Printer::start(context)?;
     context.notifier.ready();
-    let (mut every_100_ms, mut waiting) = (Every100ms::default(), Waiting::default());
+    let (mut looks, mut waiting) = (Looks::default(), Waiting::default());
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
         let stopping = context.stopping();
         // Also at the end: a short job is over before the register is looked for again.
-        if every_100_ms.is_due(now) || stopping {
+        if looks.is_due(now) || stopping {
             context.check_lock()?;
             printer.look(now, &mut waiting)?;
             if context.notifier.status_due(now) {
@@ -57,7 +57,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             printer.page.set_state(State::Ended);
             return Ok(());
         }
-        printer.sleep(sys::monotonic_ns());
+        let now = sys::monotonic_ns();
+        printer.sleep(now, looks.rest(now));
     }
 }
 
@@ -136,16 +137,16 @@ impl Printer {
         Ok(())
     }
 
-    /// Sleeps until there is a new snapshot and the pause is over.
-    fn sleep(&mut self, now: u64) {
+    /// Sleeps until there is a new snapshot and the pause is over, at most for `rest`.
+    fn sleep(&mut self, now: u64, rest: Duration) {
         self.woken += 1;
         if now < self.next_line {
-            return sys::sleep_until(self.next_line.min(now + LOOK_NS));
+            return sys::sleep_until(self.next_line.min(now + rest.as_nanos() as u64));
         }
         let waiting = self.page.waiting();
         match self.register.version_word() {
             Some(word) if ring::may_sleep(waiting, word, self.version, || ()) => {
-                sys::wait(word, self.version, Duration::from_nanos(LOOK_NS));
+                sys::wait(word, self.version, rest);
             }
             Some(_) => {}
             None => sys::sleep_until(now + LOOK_NS / 2),

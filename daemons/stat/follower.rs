@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{Context, Failure, Looks, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -65,13 +65,13 @@ struct Counts {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut follower = Follower::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
         let stopping = context.stopping();
         // Also at the end: what log shows may have got its name since the last look.
-        if every_100_ms.is_due(now) || stopping {
+        if looks.is_due(now) || stopping {
             context.check_lock()?;
             follower.look(now)?;
             if context.notifier.status_due(now) {
@@ -84,7 +84,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             return follower.end();
         }
         if !more {
-            follower.sleep();
+            follower.sleep(looks.rest(now));
         }
     }
 }
@@ -122,7 +122,7 @@ impl Follower {
         })
     }
 
-    /// Every 100 ms: names, counters, state.
+    /// At every look: names, counters, state.
     fn look(&mut self, now: u64) -> Result<(), Failure> {
         self.counts.remade += self.page.look().map_err(Failure::system)? as u64;
         self.counts.remade += self.register.look().map_err(Failure::system)? as u64;
@@ -307,18 +307,18 @@ impl Follower {
         }
     }
 
-    /// Sleeps until more is durable.
-    fn sleep(&mut self) {
+    /// Sleeps until more is durable, at most for `rest`.
+    fn sleep(&mut self, rest: Duration) {
         self.counts.woken += 1;
-        let limit = Duration::from_nanos(LOOK_NS);
+        let soon = Duration::from_nanos(LOOK_NS / 10);
         let Some(log) = self.log.get().filter(|_| self.log_id != 0) else {
-            return std::thread::sleep(limit / 10);
+            return std::thread::sleep(soon);
         };
         if log.durable().is_none_or(|durable| durable > self.fold.n) {
-            return std::thread::sleep(limit / 10); // it is durable, but cannot be read now
+            return std::thread::sleep(soon); // it is durable, but cannot be read now
         }
         // ipc-log rings after every commit without asking who sleeps.
-        sys::wait(log.durable_word(), self.fold.n, limit);
+        sys::wait(log.durable_word(), self.fold.n, rest);
     }
 
     fn end(mut self) -> Result<(), Failure> {
