@@ -103,16 +103,22 @@ impl Printer {
         format!("seq {}, {} lines printed", self.printed_n.unwrap_or(0), self.printed)
     }
 
+    /// Is there a snapshot that we have not dealt with?
+    fn has_news(&self) -> bool {
+        self.register.version() != self.version
+    }
+
     /// Prints the newest snapshot, if it says something new.
     fn print(&mut self, now: u64) -> Result<(), Failure> {
-        if self.register.version() == self.version {
+        if !self.has_news() {
             return Ok(());
         }
-        // A reader that pauses must not stop us: the newest snapshot is printed when it goes on.
-        if !can_print() {
+        // A reader that pauses must not stop us: whatever is the newest snapshot then is printed when it goes on.
+        let snapshot = if can_print() { self.register.read() } else { None };
+        let Some(snapshot) = snapshot else {
+            self.next_line = now + LOOK_NS;
             return Ok(());
-        }
-        let Some(snapshot) = self.register.read() else { return Ok(()) };
+        };
         if self.version != 0 {
             self.superseded += snapshot.version.saturating_sub(self.version + 1);
         }
@@ -140,7 +146,7 @@ impl Printer {
     /// Sleeps until there is a new snapshot and the pause is over, at most for `rest`.
     fn sleep(&mut self, now: u64, rest: Duration) {
         self.woken += 1;
-        if now < self.next_line {
+        if self.has_news() {
             return sys::sleep_until(self.next_line.min(now + rest.as_nanos() as u64));
         }
         let waiting = self.page.waiting();
