@@ -177,12 +177,25 @@ fn try_open(dir: &Path, settings: &Settings) -> Opened {
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
     };
     let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
-    let lock = disk.lock().map_err(refused)?;
+    let lock = lock_record(&disk).map_err(refused)?;
     match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
         Ok((record, recovered)) => Ok((record, recovered, lock)),
         Err(RecordError::Disk(e)) => Err(OpenError::Disk(state_of(e.trouble()), e.to_string())),
         // A restart would not help: somebody must look at it first.
         Err(e) => Err(OpenError::Fatal(Failure::config(e))),
+    }
+}
+
+/// Another log that is ending, because its lock file is gone, may still be waiting for the disk.
+fn lock_record(disk: &DirDisk) -> Result<DirLock, DirError> {
+    let begun = sys::monotonic_ns();
+    loop {
+        match disk.lock() {
+            Err(DirError::Busy { .. }) if sys::monotonic_ns() - begun < DRAIN_NS => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
     }
 }
 
