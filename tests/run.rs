@@ -12,6 +12,8 @@ use harness::{
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -664,6 +666,37 @@ fn a_reader_that_goes_away_ends_it() {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 3, "{err}");
     assert_eq!(err.matches("nobody reads standard output").count(), 1, "{err}");
+    p.judge();
+    p.assert_nothing_left();
+}
+
+/// `ipc-pipeline run | less`: whoever reads pauses. Nobody waits for that, ipc-report does not spin over it, and goes on.
+#[test]
+fn a_reader_that_pauses_costs_nothing() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"10ms\"\n");
+    let (reader, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    let mut command = p.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+    command.arg("run").arg("--config").arg(p.config()).stdout(OwnedFd::from(full)).stderr(Stdio::null());
+    let mut run = command.spawn().unwrap();
+    drop(command); // our copy of the writing end
+
+    let (woken, snapshots) =
+        (|p: &Pipeline| p.counter(Role::Report, "woken"), |p: &Pipeline| p.counter(Role::Stat, "snapshots"));
+    p.wait_for("it runs", BOUND, |p| p.folded() > 300);
+    let (woken_before, snapshots_before) = (woken(&p), snapshots(&p));
+    p.wait_for("snapshots nobody reads", BOUND, |p| snapshots(p) >= snapshots_before + 50);
+    let (woken, snapshots) = (woken(&p) - woken_before, snapshots(&p) - snapshots_before);
+    assert!(woken < 10 * snapshots, "ipc-report woke up {woken} times over {snapshots} snapshots");
+    assert_eq!(p.counter(Role::Report, "printed"), 0);
+
+    let lines = std::thread::spawn(move || std::io::read_to_string(reader).unwrap().lines().count());
+    p.wait_for("it prints again", BOUND, |p| p.counter(Role::Report, "printed") > 2);
+    signal_pid(run.id() as i32, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert!(lines.join().unwrap() > 2);
     p.judge();
     p.assert_nothing_left();
 }

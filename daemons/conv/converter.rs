@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, SILENT_NS, Said, Waiting,
+    self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting,
 };
 use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
 use ipc_pipeline::grid::Grid;
@@ -97,11 +97,11 @@ struct Converter {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut converter = Converter::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     let outcome = loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        let look = every_100_ms.is_due(now);
+        let look = looks.is_due(now);
         if look {
             // Before the publisher looks: who has lost the lock must not put "its" spool back over its successor's.
             context.check_lock()?;
@@ -124,7 +124,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         }
         match converter.turn(state, now) {
             Ok(Next::Again) => {}
-            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + LOOK_NS)),
+            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + looks.rest(now).as_nanos() as u64)),
             Ok(Next::Durable(deadline)) => converter.wait_for_durable(now, deadline.min(now + LOOK_NS)),
             Ok(Next::End) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -541,7 +541,7 @@ impl Converter {
         self.log_answered = answers;
     }
 
-    /// Every 100 ms: what users should know.
+    /// At every look: what users should know.
     fn look(&mut self, state: State, now: u64) {
         for event in self.publisher.take_events() {
             // What fails is tried again every 100 ms, and said once.

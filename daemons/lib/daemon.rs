@@ -19,7 +19,7 @@ use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::page::{self, Page, State};
-use crate::publisher::SegmentNames;
+use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
 use crate::segment::{Copied, SegmentError, Shm};
 use crate::sys;
@@ -95,7 +95,7 @@ impl Context {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// To be called every 100 ms: is the lock still ours alone?
+    /// To be called at every look: is the lock still ours alone?
     pub fn check_lock(&self) -> Result<(), Failure> {
         if self.lock.is_current() {
             return Ok(());
@@ -304,26 +304,61 @@ impl Waiting {
     }
 }
 
-/// A daemon whose loop has not turned for so long does not answer, ns. All turn it every 100 ms.
+/// A daemon whose loop has not turned for so long does not answer, ns. All turn it every 200 ms at least.
 pub const SILENT_NS: u64 = 1_000_000_000;
 
-/// Something to be done every 100 ms by the clock, busy or idle (rule E4).
+/// When to look after names, by the clock (rule E4): every [`LOOK_NS`] while there is something to do, and never later than
+/// [`REST_NS`] after the last look.
 #[derive(Default)]
-pub struct Every100ms(u64);
+pub struct Looks {
+    last_ns: Option<u64>,
+}
 
-impl Every100ms {
-    /// Is it time again?
+impl Looks {
+    /// Is it time for a look? If so, it counts as done.
     #[inline]
     pub fn is_due(&mut self, now_ns: u64) -> bool {
-        let due = now_ns >= self.0;
+        let due = self.last_ns.is_none_or(|last| now_ns >= last + LOOK_NS);
         if due {
-            self.0 = now_ns + crate::publisher::LOOK_NS;
+            self.last_ns = Some(now_ns);
         }
         due
+    }
+
+    /// How long a daemon that has nothing to do may rest, from `now_ns` (CLOCK_MONOTONIC, ns) on. A bell that rang shortly
+    /// after a look, and brought no other look, leaves less than the whole rest.
+    #[inline]
+    pub fn rest(&self, now_ns: u64) -> Duration {
+        let end = self.last_ns.map_or(0, |last| last + REST_NS);
+        Duration::from_nanos(end.saturating_sub(now_ns))
     }
 }
 
 /// A number that no other life of any process has.
 pub fn nonce() -> u64 {
     fastrand::u64(..) ^ sys::wall_ns() ^ (std::process::id() as u64) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whenever bells ring and however long turns take: nobody is longer than `REST_NS` without a look.
+    #[test]
+    fn a_rest_ends_where_a_look_is_due() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.rest(5), Duration::ZERO, "never looked yet");
+        let (mut now, mut last) = (1_000, 1_000);
+        for i in 0..10_000 {
+            if looks.is_due(now) {
+                assert!(i == 0 || (LOOK_NS..=REST_NS).contains(&(now - last)), "looked after {}", now - last);
+                last = now;
+            }
+            let rest = looks.rest(now).as_nanos() as u64;
+            assert_eq!(now + rest, last + REST_NS);
+            // A bell, or the end of the rest.
+            now += if i % 3 == 0 { rest } else { rest.min(fastrand::u64(..LOOK_NS)) };
+        }
+        assert_eq!(looks.rest(last + 10 * REST_NS), Duration::ZERO, "a turn that took long");
+    }
 }

@@ -59,7 +59,7 @@ impl<S: Segments + Clone> Intake<S> {
         intake
     }
 
-    /// Rule E4: what do the names lead to now? To be called every 100 ms, busy or idle.
+    /// Rule E4: what do the names lead to now? To be called at every look.
     pub fn look(&mut self) {
         self.conv.look();
         self.follow();

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Remade, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -186,12 +186,25 @@ fn try_open(dir: &Path, settings: &Settings) -> Opened {
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
     };
     let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
-    let lock = disk.lock().map_err(refused)?;
+    let lock = lock_record(&disk).map_err(refused)?;
     match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
         Ok((record, recovered)) => Ok((record, recovered, lock)),
         Err(RecordError::Disk(e)) => Err(OpenError::Disk(state_of(e.trouble()), e.to_string())),
         // A restart would not help: somebody must look at it first.
         Err(e) => Err(OpenError::Fatal(Failure::config(e))),
+    }
+}
+
+/// Another log that is ending, because its lock file is gone, may still be waiting for the disk.
+fn lock_record(disk: &DirDisk) -> Result<DirLock, DirError> {
+    let begun = sys::monotonic_ns();
+    loop {
+        match disk.lock() {
+            Err(DirError::Busy { .. }) if sys::monotonic_ns() - begun < DRAIN_NS => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
     }
 }
 
@@ -236,14 +249,14 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
 
 impl Recorder {
     fn work(&mut self, context: &mut Context) -> Result<(), Failure> {
-        let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+        let (mut looks, mut said) = (Looks::default(), Said::default());
         let mut drain = None;
         loop {
             let now = sys::monotonic_ns();
             if self.shared.busy_ns(now) < STUCK_NS {
                 context.notifier.turn(now);
             }
-            if every_100_ms.is_due(now) {
+            if looks.is_due(now) {
                 context.check_lock()?;
                 self.check_record()?;
                 self.look(context, now, drain.is_some(), &mut said);
@@ -260,7 +273,7 @@ impl Recorder {
                 }
             }
             if !took {
-                self.sleep(drain.is_some());
+                self.sleep(looks.rest(now), drain.is_some());
             }
         }
     }
@@ -338,8 +351,8 @@ impl Recorder {
         }
     }
 
-    /// Rests until there may be something to do, at most 100 ms.
-    fn sleep(&mut self, draining: bool) {
+    /// Rests until there may be something to do, at most for `rest`.
+    fn sleep(&mut self, rest: Duration, draining: bool) {
         self.woken += 1;
         let limit = if draining || self.granting || self.buffers.is_empty() {
             // The disk thread's answer is what we wait for.
@@ -355,7 +368,7 @@ impl Recorder {
             drop(page);
             if sleeps {
                 let begun = sys::monotonic_ns();
-                sys::wait(word, seen, Duration::from_nanos(LOOK_NS));
+                sys::wait(word, seen, rest);
                 self.patience.slept(sys::monotonic_ns() - begun);
             }
             return ring::awake(self.shared.page().waiting());
@@ -370,7 +383,7 @@ impl Recorder {
         }
     }
 
-    /// Every 100 ms: names, state, counters, and what users should know.
+    /// At every look: names, state, counters, and what users should know.
     fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) {
         self.intake.look();
         self.show_mapped();

@@ -7,7 +7,7 @@ use crate::saver::Saver;
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Remade, Said, Waiting};
+use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -73,13 +73,13 @@ struct Counts {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut follower = Follower::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
         let stopping = context.stopping();
         // Also at the end: what log shows may have got its name since the last look.
-        if every_100_ms.is_due(now) || stopping {
+        if looks.is_due(now) || stopping {
             context.check_lock()?;
             follower.look(now);
             if context.notifier.status_due(now) {
@@ -93,7 +93,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             return Ok(());
         }
         if !more {
-            follower.sleep();
+            follower.sleep(looks.rest(now));
         }
     }
 }
@@ -134,7 +134,7 @@ impl Follower {
         })
     }
 
-    /// Every 100 ms: names, counters, state.
+    /// At every look: names, counters, state.
     fn look(&mut self, now: u64) {
         self.page_remade.note(self.page.look());
         self.register_remade.note(self.register.look());
@@ -334,18 +334,18 @@ impl Follower {
         }
     }
 
-    /// Sleeps until more is durable.
-    fn sleep(&mut self) {
+    /// Sleeps until more is durable, at most for `rest`.
+    fn sleep(&mut self, rest: Duration) {
         self.counts.woken += 1;
-        let limit = Duration::from_nanos(LOOK_NS);
+        let soon = Duration::from_nanos(LOOK_NS / 10);
         let Some(log) = self.log.get().filter(|_| self.log_id != 0) else {
-            return std::thread::sleep(limit / 10);
+            return std::thread::sleep(soon);
         };
         if log.durable().is_none_or(|durable| durable > self.fold.n) {
-            return std::thread::sleep(limit / 10); // it is durable, but cannot be read now
+            return std::thread::sleep(soon); // it is durable, but cannot be read now
         }
         // ipc-log rings after every commit without asking who sleeps.
-        sys::wait(log.durable_word(), self.fold.n, limit);
+        sys::wait(log.durable_word(), self.fold.n, rest);
     }
 
     fn end(mut self, context: &mut Context) {
