@@ -6,8 +6,9 @@ ARGS  ?=
 # Which seeded bugs `make mutants` tries: a pattern of file names in tests/mutants, without .patch.
 ONLY  ?= *
 
-# Some tests mount file systems; they are marked `#[ignore]`. Here they are taken in, if this user may mount.
-TAKE_IN = $(shell unshare --mount true 2>/dev/null && echo --include-ignored)
+# Some tests mount file systems; they are marked `#[ignore]`. Here they are taken in, if this user may mount ("unchanged":
+# in a chroot the usual change of the root's propagation is refused, but mounts are not).
+TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && echo --include-ignored)
 
 .PHONY: help build run test test-root lint bench mutants clean need-cc need-rust need-lint
 
