@@ -210,6 +210,7 @@ fn a_read_only_file_system() {
     p.start(Role::Log);
     p.wait_for("log says so", BOUND, |p| p.state_of(Role::Log) == "read-only file system");
     p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    std::thread::sleep(Duration::from_millis(500)); // it is tried a few times
     volume.remount("rw");
     p.wait_for("all is accepted", BOUND, |p| !p.is_running(Role::Conv));
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
@@ -337,7 +338,6 @@ fn begun_on_a_stalled_disk() {
 #[test]
 #[ignore = "mounts file systems, so it needs root"]
 fn pages_removed_while_their_memory_is_full() {
-    needs_root();
     let p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[spool]\ncapacity = 1024\n");
     let err = p.dir().join("err");
     let mut c = p.command("unshare");
@@ -382,6 +382,31 @@ fn pages_removed_while_their_memory_is_full() {
 
 fn children(of: u32) -> impl Iterator<Item = i32> {
     processes().into_iter().filter(move |p| p.parent == of as i32).map(|p| p.pid)
+}
+
+/// Rule E9 holds for a log, too, that is told to stop before it has opened its record.
+#[test]
+#[ignore = "mounts file systems, so it needs root"]
+fn told_to_stop_before_the_record_is_open() {
+    let mut p = pipeline(20_000);
+    let volume = Volume::ext4(&p, "nodelalloc");
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 5_000);
+    p.kill(Role::Log);
+    p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    p.stop(Role::Conv, BOUND);
+    must("fsfreeze", &["-f", volume.path()]);
+    p.start(Role::Log);
+    p.wait_for("log shows it", BOUND, |p| p.state_of(Role::Log) == "disk slow");
+    p.signal(Role::Log, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500)); // it shall look around a few times
+    must("fsfreeze", &["-u", volume.path()]);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(Some(p.durable()), p.head(), "{}", p.state());
+    [Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge();
+    p.remove_objects();
+    p.assert_nothing_left();
 }
 
 /// What ext4 does after an error of its own: read-only until it is mounted anew.

@@ -182,6 +182,34 @@ fn daemons_killed_during_the_drain() {
     }
 }
 
+/// Rule E9: told to stop, log takes what was accepted by then, however much; and no more, or a conv that lives on would keep
+/// it for ever.
+#[test]
+fn told_to_stop_log_takes_what_was_accepted_by_then() {
+    let config =
+        "[source]\nseed = 1\n[conv]\nrate = \"100 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"10ms\"\n";
+    let held = |p: &Pipeline| p.head().unwrap_or(0).saturating_sub(p.durable());
+    let mut p = Pipeline::new(config);
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 10_000);
+    p.stop(Role::Log, BOUND);
+    p.start(Role::Log);
+    let durable = p.durable();
+    p.wait_for("log keeps up again", BOUND, |p| p.durable() > durable && held(p) < 5_000);
+    // Far more than it takes in one turn.
+    p.signal(Role::Log, Signal::STOP);
+    p.wait_for("much is accepted", BOUND, |p| held(p) > 60_000);
+    p.stop(Role::Conv, BOUND);
+    p.signal(Role::Log, Signal::TERM);
+    p.signal(Role::Log, Signal::CONT);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(Some(p.durable()), p.head(), "{}", p.state());
+    [Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge();
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 #[test]
 fn daemons_that_hang_are_replaced() {
     let mut p = Pipeline::of_lines(120_000, STEADY);

@@ -125,7 +125,6 @@ impl<S: Segments + Clone> Publisher<S> {
     ) -> Result<Publisher<S>, SegmentError> {
         let page = OwnPage::open(segments.clone(), &names.pages[0], 0)?;
         let log = PeerPage::new(segments.clone(), &names.pages[1], 1);
-        let epoch_seen = page.proposal().map_or(0, |p| p.epoch);
         let mut publisher = Publisher {
             segments,
             names,
@@ -135,7 +134,7 @@ impl<S: Segments + Clone> Publisher<S> {
             spool: None,
             unread: false,
             proposal: None,
-            epoch_seen,
+            epoch_seen: 0,
             nonce,
             state: State::Starting,
             next_look: 0,
