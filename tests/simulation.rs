@@ -453,7 +453,7 @@ impl Conv {
     fn start(world: &Rc<World>) -> Option<Conv> {
         world.lives.set(world.lives.get() + 1);
         let capacity = 256 << world.below(2);
-        let settings = Settings { capacity, source_id: SOURCE_ID, period_ps: 0 };
+        let settings = Settings { capacity, source_id: SOURCE_ID, period_ps: 0, align: false };
         let nonce = world.lives.get() << 32;
         Publisher::start(Seen(world.clone(), Role::Conv), names(), settings, nonce).ok().map(Conv)
     }

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod converter;
+mod lateness;
 mod source;
+mod wallclock;
 
 use std::process::ExitCode;
 
