@@ -882,7 +882,7 @@ fn a_grant_for_another_life_is_not_used() {
     log.begin(0, 1, 0, 0);
     log.set_durable(0);
     log.set_identity(77, 0);
-    let settings = Settings { capacity: 256, source_id: SOURCE_ID, period_ps: 0 };
+    let settings = Settings { capacity: 256, source_id: SOURCE_ID, period_ps: 0, align: false };
     let mut conv = Publisher::start(Seen(world.clone(), Role::Conv), names(), settings, 5).unwrap();
     conv.turn(MS);
     let asked = conv.page().proposal().unwrap();
