@@ -95,7 +95,9 @@ impl Judge {
         self.head = e.seq;
         self.drops = 0;
         match e.kind().ok_or("unknown kind")? {
-            Kind::Epoch => (self.samples, self.full) = (0, 0),
+            Kind::Epoch => (self.samples, self.full, self.feed.clock_ms) = (0, 0, 0),
+            // 48 bits, two's complement
+            Kind::Clock => self.feed.clock_ms += (e.wide_value() << 16) as i64 >> 16,
             Kind::Source => {
                 self.index = e.t_ns;
                 self.feed.source_id = e.wide_value();
@@ -153,7 +155,7 @@ fn publish<M: Memory>(w: &mut SpoolWriter<M>, life: u64) {
     }
     if (w.head() + life).is_multiple_of(7) {
         let feed =
-            Feed { source_id: w.head(), origin_ns: life, period_ps: p.index, clock_ms: 7 - life as i64 };
+            Feed { source_id: w.head(), origin_ns: life, period_ps: p.index, clock_ms: w.feed().clock_ms };
         w.push_feed(feed, p.index);
     } else if (w.head() + life).is_multiple_of(5) {
         w.push_clock(life as i64 - 3, life);
