@@ -35,7 +35,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("names", &[]),
         ("objects", &["lock", "names", "segment", "spool"]),
         ("page", &["segment", "spool", "sys"]),
-        ("publisher", &["page", "ring", "segment", "spool", "sys"]),
+        ("publisher", &["grid", "page", "ring", "segment", "spool", "sys"]),
         ("reader", &["disk", "entry", "header", "mark"]),
         ("record", &["disk", "entry", "header", "mark", "recovery"]),
         ("recovery", &["disk", "entry", "header", "mark", "record"]),

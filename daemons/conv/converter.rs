@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
 use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting};
-use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
+use ipc_pipeline::entry::MAX_CHANNELS;
 use ipc_pipeline::grid::{Due, Grid};
 use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
 use ipc_pipeline::segment::Shm;
-use ipc_pipeline::spool::{Drops, Feed, Position, losses_needed};
+use ipc_pipeline::spool::{Drops, Feed, Position};
 use ipc_pipeline::sys;
 
+use crate::events::tell;
 use crate::lateness::Lateness;
+use crate::losses::{Missed, Pending};
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
 
@@ -34,37 +36,6 @@ enum Next {
     Durable(u64),
     /// The source has ended, or `count` is reached.
     End,
-}
-
-/// Rows dealt with since the last accepted entry, for LOSS entries before the next sample.
-#[derive(Clone, Copy, Default)]
-struct Pending {
-    missed: u64,
-    unread: u64,
-    full: u64,
-    bad: u64,
-}
-
-impl Pending {
-    fn entries(&self) -> u64 {
-        losses_needed(self.missed)
-            + losses_needed(self.unread)
-            + losses_needed(self.full)
-            + losses_needed(self.bad)
-    }
-}
-
-/// Ticks that this life has missed, by cause: what `missed` of the record cannot tell.
-#[derive(Clone, Copy, Default)]
-struct Missed {
-    /// No conv was running.
-    down: u64,
-    /// conv did not get the processor in time.
-    late: u64,
-    /// The spool was full, or the last sample not yet durable with `lock_step`.
-    blocked: u64,
-    /// The source had no reading.
-    unread: u64,
 }
 
 struct Converter {
@@ -304,9 +275,9 @@ impl Converter {
         };
         let columns = self.columns;
         let Some(spool) = self.publisher.spool() else { return false };
-        push_losses(spool, pending, columns, t_ns);
+        pending.push(spool, columns, t_ns);
         spool.push_feed(feed, index);
-        let position = Position { index, tick: 0, ..after(spool.position(), pending) };
+        let position = Position { index, tick: 0, ..pending.after(spool.position()) };
         spool.commit(position);
         (self.feed, self.tick, self.index) = (feed, 0, index);
         self.ring();
@@ -492,12 +463,12 @@ impl Converter {
         self.index += values.len() as u64;
         self.tick += if grid.period_ps > 0 { ticks } else { 0 };
         let Some(spool) = self.publisher.spool() else { return };
-        push_losses(spool, pending, columns, t_loss);
+        pending.push(spool, columns, t_loss);
         match grid.period_ps {
             0 => spool.push_rows(values, skip as u16, columns, |_| t_now),
             _ => spool.push_rows(values, skip as u16, columns, |row| grid.time_of(tick + row)),
         }
-        let before = after(spool.position(), pending);
+        let before = pending.after(spool.position());
         spool.commit(Position {
             index: self.index,
             tick: self.tick,
@@ -583,8 +554,8 @@ impl Converter {
             let columns = self.columns;
             let fits = self.publisher.room() >= pending.entries();
             if let Some(spool) = self.publisher.spool().filter(|_| fits) {
-                push_losses(spool, pending, columns, t_ns);
-                spool.commit(Position { index, tick, ..after(spool.position(), pending) });
+                pending.push(spool, columns, t_ns);
+                spool.commit(Position { index, tick, ..pending.after(spool.position()) });
                 self.pending = Pending::default();
             }
             self.ring();
@@ -653,7 +624,7 @@ impl Converter {
         let Some(spool) = self.publisher.spool() else {
             return self.publisher.page().set_counters(&[0, 0, 0, 0, 0, self.waited]);
         };
-        let p = after(spool.position(), pending);
+        let p = pending.after(spool.position());
         let taken = p.samples + p.full;
         let ([p50, p99, late_max], remade) = (self.lateness.summary(), self.publisher.remade());
         let Missed { down, late, blocked, unread } = self.missed;
@@ -667,7 +638,7 @@ impl Converter {
     fn status(&mut self, state: State) -> String {
         let pending = self.pending;
         let Some(spool) = self.publisher.spool() else { return state.name().into() };
-        let (head, p) = (spool.head(), after(spool.position(), pending));
+        let (head, p) = (spool.head(), pending.after(spool.position()));
         format!(
             "{}: seq {head}, {} samples, {} missed, {} dropped",
             state.name(),
@@ -676,28 +647,6 @@ impl Converter {
             p.full
         )
     }
-}
-
-/// The counts after these losses.
-fn after(position: Position, pending: Pending) -> Position {
-    Position {
-        full: position.full + pending.full,
-        bad: position.bad + pending.bad,
-        missed: position.missed + pending.missed + pending.unread,
-        ..position
-    }
-}
-
-fn push_losses<M: ipc_pipeline::segment::Memory>(
-    spool: &mut ipc_pipeline::spool::SpoolWriter<M>,
-    pending: Pending,
-    columns: u16,
-    t_ns: u64,
-) {
-    spool.push_losses(pending.missed, Reason::Missed, 1, t_ns);
-    spool.push_losses(pending.unread, Reason::Unread, 1, t_ns);
-    spool.push_losses(pending.full, Reason::Full, columns, t_ns);
-    spool.push_losses(pending.bad, Reason::Bad, columns, t_ns);
 }
 
 /// Real-time priority, if it is asked for: a wish that the system may refuse.
@@ -715,32 +664,5 @@ fn failure(e: SourceError) -> Failure {
     match e {
         SourceError::Read { .. } => Failure::system(e),
         _ => Failure::config(e),
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
-        Event::Resumed { epoch, head, at_risk } => {
-            log::info!(
-                "going on in epoch {epoch} at seq {} ({at_risk} entries kept until ipc-log confirms them)",
-                head + 1
-            );
-        }
-        Event::OldCapacity { now, configured } => log::warn!(
-            "the spool has {now} entries, not the {configured} of spool.capacity: that takes effect after the next clean stop"
-        ),
-        Event::Remade => log::warn!("the spool's name was removed: the spool was put back whole under it"),
-        Event::Unusable => log::warn!("the old spool cannot be used: asking ipc-log for a new epoch"),
-        Event::Foreign { spool, log, tail, durable } if spool != log => log::error!(
-            "the spool belongs to record {spool:016x}, ipc-log keeps record {log:016x} (durable up to {durable}): nothing is accepted. Put the old record back, or give up what is only in the spool (durable up to {tail}) with `ipc-pipeline objects remove --abandon`"
-        ),
-        Event::Foreign { tail, durable, .. } => log::error!(
-            "the record ends at {durable}, but {tail} entries were durable once: it was cut or restored. Nothing is accepted. Put the whole record back, or give up what is only in the spool with `ipc-pipeline objects remove --abandon`"
-        ),
-        Event::WrongAddress { there, here } => log::error!(
-            "ipc-log receives at {there}, but edge.log here says {here}: nothing is accepted. Restart the one that was not started with the present configuration"
-        ),
-        Event::Failed(text) => log::error!("{text}; trying again"),
     }
 }

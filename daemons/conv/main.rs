@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod converter;
+mod events;
 mod lateness;
+mod losses;
 mod source;
 mod wallclock;
 
