@@ -3,7 +3,7 @@
 //!
 //! `BLESS=1 cargo test --test config` writes the texts anew; read the difference before keeping it.
 
-use ipc_pipeline::config::{Config, OnBad, Rate, SourceConfig};
+use ipc_pipeline::config::{Config, LineFormat, OnBad, Rate, SourceConfig};
 use std::path::{Path, PathBuf};
 
 fn load(path: &str) -> Config {
@@ -39,7 +39,11 @@ fn the_shipped_file_knows_every_key() {
         load(file.path().to_str().unwrap())
     };
     let config = keys_of("lines", &["path", "on_bad"]);
-    let wanted = SourceConfig::Lines { path: "tests/data/ecg-360hz.txt".into(), on_bad: OnBad::Skip };
+    let wanted = SourceConfig::Lines {
+        path: "tests/data/ecg-360hz.txt".into(),
+        format: LineFormat::default(),
+        on_bad: OnBad::Skip,
+    };
     assert_eq!(config.source, wanted);
     assert_eq!(config.instance.as_deref(), Some("ecg"));
     assert_eq!(config.conv.rate, Rate::Every { period_ps: 2_777_777_778 });
@@ -54,7 +58,7 @@ fn the_examples_load_and_each_names_its_own_instance() {
     assert_eq!(ecg.conv.rate, Rate::Max);
     assert_eq!((ecg.channels[0].name.as_str(), ecg.channels[0].unit.as_str()), ("ecg", "code"));
     let stdin = load("config/examples/stdin.toml");
-    let wanted = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Skip };
+    let wanted = SourceConfig::Lines { path: "-".into(), format: LineFormat::default(), on_bad: OnBad::Skip };
     assert_eq!(stdin.channels[0].decimals, 4);
     assert_eq!(stdin.source, wanted);
     for path in files("config/examples") {

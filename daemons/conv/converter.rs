@@ -163,7 +163,7 @@ impl Converter {
             settings,
             policy: config.conv.policy,
             lock_step: config.conv.lock_step,
-            late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
+            late_max_ns: config.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
             on_bad: config.source.on_bad(),
             open: false,

@@ -127,7 +127,7 @@ fn a_set_puts_the_keys_aside_that_exclude_it() {
     let every = Rate::Every { period_ps: 2_500_000_000 };
     assert_eq!(good("conv.rate = \"max\"", &["conv.period=2.5ms"]).conv.rate, every);
     let text = "[source]\nkind = \"random\"\nmin = 1\nmax = 2";
-    let lines = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Stop };
+    let lines = SourceConfig::Lines { path: "-".into(), format: LineFormat::default(), on_bad: OnBad::Stop };
     assert_eq!(good(text, &["source.kind=lines", "source.path=-"]).source, lines);
     let text = "[source]\nkind = \"lines\"\npath = \"x\"";
     assert_eq!(good(text, &["source.kind=random"]).source, SourceConfig::default());
@@ -212,8 +212,10 @@ fn identities_are_frozen() {
         Config { source, channels, ..Config::default() }.identity_in(Path::new("/data"))
     };
     let random = |seed| identity(SourceConfig::Random { min: 0, max: 100, seed }, 0);
-    let lines =
-        |path: &str, decimals, on_bad| identity(SourceConfig::Lines { path: path.into(), on_bad }, decimals);
+    let lines = |path: &str, decimals, on_bad| {
+        let format = LineFormat::default();
+        identity(SourceConfig::Lines { path: path.into(), format, on_bad }, decimals)
+    };
     // Computed once by an FNV-1a written in another language.
     assert_eq!(random(None), RANDOM_NONE);
     assert_eq!(random(Some(7)), RANDOM_7);
