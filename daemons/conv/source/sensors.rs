@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,9 +36,17 @@ pub trait Class {
 /// Reads its sensors anew for each row.
 pub struct SensorReader<C> {
     root: PathBuf,
-    sensors: Vec<(SensorName, u8, Option<Place>)>,
-    searched: Option<Instant>,
-    class: std::marker::PhantomData<C>,
+    sensors: Vec<Sensor>,
+    class: PhantomData<C>,
+}
+
+/// One sensor, wherever it may be.
+struct Sensor {
+    name: SensorName,
+    decimals: u8,
+    place: Option<Place>,
+    /// When it was last looked for in vain, and what was found instead.
+    missing: Option<(Instant, String)>,
 }
 
 /// Where a sensor was when it was last found.
@@ -50,51 +59,48 @@ struct Place {
 impl<C: Class> SensorReader<C> {
     /// None of the sensors needs to be there yet.
     pub fn new(sensors: &Sensors, decimals: &[u8]) -> SensorReader<C> {
-        let named = sensors.sensors.iter().cloned().zip(decimals);
-        let named = named.map(|(sensor, decimals)| (sensor, *decimals, None)).collect();
-        SensorReader { root: sensors.root.clone(), sensors: named, searched: None, class: Default::default() }
+        let sensor = |(name, decimals): (&SensorName, &u8)| Sensor {
+            name: name.clone(),
+            decimals: *decimals,
+            place: None,
+            missing: None,
+        };
+        let all = sensors.sensors.iter().zip(decimals).map(sensor).collect();
+        SensorReader { root: sensors.root.clone(), sensors: all, class: PhantomData }
     }
+}
 
-    fn read(&mut self, row: &mut [i32]) -> Result<(), String> {
-        for (i, slot) in row.iter_mut().enumerate() {
-            let Some((sensor, decimals, place)) = self.sensors.get(i) else { continue };
-            let reading = match place {
-                Some(place) => Self::read_at(sensor, place, *decimals),
-                None => Err("not found yet".to_owned()),
-            };
-            *slot = match reading {
-                Ok(code) => code,
-                Err(why) => self.search_and_read(i).map_err(|e| e.unwrap_or(why))?,
-            };
+impl Sensor {
+    /// Its reading now; else why there is none, in the same words until it is back.
+    fn read<C: Class>(&mut self, root: &Path) -> Result<i32, String> {
+        if let Some(Ok(code)) = self.place.as_ref().map(|place| self.read_at::<C>(place)) {
+            return Ok(code);
         }
-        Ok(())
-    }
-
-    /// Another try at a place that is looked for anew. `Err(None)`: it was looked for a moment ago.
-    fn search_and_read(&mut self, i: usize) -> Result<i32, Option<String>> {
-        let folder = self.root.join(C::FOLDER);
-        let Some((sensor, decimals, place)) = self.sensors.get_mut(i) else { return Err(None) };
-        if place.is_none() && self.searched.is_some_and(|at| at.elapsed() < SEARCH) {
-            return Err(None);
+        self.place = None;
+        if let Some((_, why)) = self.missing.as_ref().filter(|(at, _)| at.elapsed() < SEARCH) {
+            return Err(why.clone());
         }
-        self.searched = Some(Instant::now());
-        *place = None;
-        let found = find::<C>(&folder, sensor).map_err(Some)?;
-        let code = Self::read_at(sensor, &found, *decimals).map_err(Some)?;
-        *place = Some(found);
-        Ok(code)
+        let found = find::<C>(&root.join(C::FOLDER), &self.name);
+        match found.and_then(|place| Ok((self.read_at::<C>(&place)?, place))) {
+            Ok((code, place)) => {
+                (self.place, self.missing) = (Some(place), None);
+                Ok(code)
+            }
+            Err(why) => {
+                self.missing = Some((Instant::now(), why.clone()));
+                Err(why)
+            }
+        }
     }
 
     /// Reads if the place is still that of this sensor.
-    fn read_at(sensor: &SensorName, place: &Place, decimals: u8) -> Result<i32, String> {
-        let at = |why: io::Error| format!("cannot read sensor {sensor} in {}: {why}", place.dir.display());
-        let dir = open(&place.dir).map_err(at)?;
-        let moved = || at(io::Error::other("another one is there now"));
-        if !is_chip(&dir, &place.dir, sensor) || !is_label(&dir, &place.stem, &sensor.label) {
-            return Err(moved());
+    fn read_at<C: Class>(&self, place: &Place) -> Result<i32, String> {
+        let at = |why: String| format!("cannot read sensor {} in {}: {why}", self.name, place.dir.display());
+        let dir = open(&place.dir).map_err(|why| at(why.to_string()))?;
+        if !is_chip(&dir, &place.dir, &self.name) || !is_label(&dir, &place.stem, &self.name.label) {
+            return Err(at("another one is there now".into()));
         }
-        C::read(&dir, &place.stem, decimals)
-            .map_err(|why| format!("cannot read sensor {sensor} in {}: {why}", place.dir.display()))
+        C::read(&dir, &place.stem, self.decimals).map_err(at)
     }
 }
 
@@ -104,8 +110,13 @@ impl<C: Class> Source for SensorReader<C> {
     }
 
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-        let row = out.get_mut(..self.sensors.len()).unwrap_or_default();
-        Ok(self.read(row).map_or_else(Supply::Unread, |()| Supply::Rows(1)))
+        for (sensor, slot) in self.sensors.iter_mut().zip(out) {
+            match sensor.read::<C>(&self.root) {
+                Ok(code) => *slot = code,
+                Err(why) => return Ok(Supply::Unread(why)),
+            }
+        }
+        Ok(Supply::Rows(1))
     }
 }
 
@@ -210,7 +221,7 @@ pub mod testing {
     pub fn read<C: Class>(reader: &mut SensorReader<C>) -> Result<Vec<i32>, String> {
         let n = reader.sensors.len();
         let mut out = vec![0; 3 * n];
-        reader.searched = None;
+        reader.sensors.iter_mut().for_each(|sensor| sensor.missing = None);
         match reader.fill(&mut out).unwrap() {
             Supply::Rows(1) => Ok(out[..n].to_vec()),
             Supply::Unread(text) => Err(text),

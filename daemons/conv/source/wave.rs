@@ -10,7 +10,7 @@ use super::{Source, SourceError, Supply};
 /// 1 in fixed point: 60 bits behind the point.
 const ONE: i64 = 1 << 60;
 /// Half of pi in fixed point.
-const HALF_PI: i64 = 1_811_004_023_206_170_637;
+const HALF_PI: i64 = 1_811_004_864_519_280_711;
 
 /// Row i is a function of i, of the wave and of the grid's period alone.
 pub struct Wave {
@@ -33,7 +33,7 @@ impl Wave {
         // Exact for each row, so that nothing drifts: row mod TURN and step are below 2^50.
         let turned = u128::from(self.row) % TURN * self.step % TURN;
         let ahead = u128::from(channel * u64::from(self.wave.phase) % 360);
-        ((turned << 64) / TURN) as u64 + ((ahead << 64) / 360) as u64
+        (((turned << 64) / TURN) as u64).wrapping_add(((ahead << 64) / 360) as u64)
     }
 
     fn sample(&self, channel: u64) -> i32 {
