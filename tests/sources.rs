@@ -5,7 +5,7 @@
 mod checker;
 mod harness;
 
-use checker::{BAD, Report, UNREAD};
+use checker::{BAD, MISSED, Report, UNREAD};
 use harness::{Pipeline, Role, process, samples, signal_pid, value, wait_until};
 use rustix::process::Signal;
 use std::fs;
@@ -148,7 +148,7 @@ fn a_command_dies_and_comes_back() {
 #[test]
 fn a_polled_file_vanishes_and_comes_back() {
     let config =
-        "[source]\nkind = \"poll\"\nfiles = [\"a\", \"b\"]\ncolumns = [2, 1]\n[conv]\nrate = \"200 Hz\"\n";
+        "[source]\nkind = \"poll\"\nfiles = [\"a\", \"b\"]\ncolumns = [2, 1]\n[conv]\nrate = \"20 Hz\"\n";
     let mut p = Pipeline::new(&format!("{config}{QUICK}{}", channels(&[1, 0])));
     let [a, b] = ["a", "b"].map(|name| p.dir().join(name));
     put(&a, "load 0.25\n");
@@ -160,21 +160,21 @@ fn a_polled_file_vanishes_and_comes_back() {
             p.durable() > before + 20 && said(p, "gives readings again") == round - 1
         });
         let words = match round {
-            2 => {
-                put(&b, "nonsense\n");
-                "column 1 of b is no sample: this is no decimal number"
-            }
-            _ => {
-                fs::remove_file(&a).unwrap();
-                "cannot read a: No such file"
-            }
+            2 => "column 1 of b is no sample: this is no decimal number",
+            _ => "cannot read a: No such file",
         };
-        p.wait_for("that is said", BOUND, |p| said(p, words) == round / 2 + 1 - usize::from(round == 2));
+        let times = said(&p, words) + 1;
+        if round == 2 {
+            put(&b, "nonsense\n")
+        } else {
+            fs::remove_file(&a).unwrap()
+        }
+        p.wait_for("that is said", BOUND, |p| said(p, words) >= times);
         let missed = p.counter(Role::Conv, "missed");
-        p.wait_for("its ticks are counted", BOUND, |p| p.counter(Role::Conv, "missed") >= missed + 20);
+        p.wait_for("its ticks are counted", BOUND, |p| p.counter(Role::Conv, "missed") >= missed + 8);
         if round == 1 {
             kill_and_start(&mut p, Role::Conv); // while there is no reading
-            p.wait_for("the new life says so too", BOUND, |p| said(p, words) == 2);
+            p.wait_for("the new life says so too", BOUND, |p| said(p, words) > times);
         }
         put(&a, "load 0.35\n");
         put(&b, "7\n");
@@ -182,11 +182,14 @@ fn a_polled_file_vanishes_and_comes_back() {
     let before = p.durable();
     p.wait_for("it is read again", BOUND, |p| p.durable() > before + 20);
     let report = end(&mut p);
-    assert!(report.lost[UNREAD as usize] >= 50, "{:?}", report.lost);
+    let [missed, unread] = [MISSED, UNREAD].map(|reason| report.lost[reason as usize]);
+    // What conv had not yet told the spool when it was killed is missed in its next life.
+    assert!(unread >= 16 && missed + unread >= 24, "{:?}", report.lost);
     for row in samples(&report.record).chunks(2) {
         assert!([3, 4].contains(&row[0].value) && row[1].value == 7, "{row:?}"); // rounded away from zero
     }
-    assert_eq!(said(&p, "cannot read a: "), 3, "{}", p.story());
+    // Once in each outage and life; a machine that is too busy to answer in time may cut an outage in two.
+    assert!((3..10).contains(&said(&p, "cannot read a: ")), "{}", p.story());
     leave(p);
 }
 
@@ -194,7 +197,7 @@ fn a_polled_file_vanishes_and_comes_back() {
 fn a_sensor_moves_to_another_number() {
     let mut p = Pipeline::new(&format!(
         "[source]\nkind = \"hwmon\"\nsensors = [\"coretemp/Package id 0\"]\nroot = \"sys\"\n\
-         [conv]\nrate = \"200 Hz\"\n{QUICK}{}",
+         [conv]\nrate = \"20 Hz\"\n{QUICK}{}",
         channels(&[1])
     ));
     let at = |n: u32| p.dir().join(format!("sys/class/hwmon/hwmon{n}"));
@@ -210,12 +213,13 @@ fn a_sensor_moves_to_another_number() {
     p.start_all();
     p.wait_for("it is read", BOUND, |p| p.durable() > 20);
     fs::rename(&places[1], &places[3]).unwrap();
-    p.wait_for("it is missed", BOUND, |p| said(p, "there is no sensor coretemp/Package id 0") == 1);
+    p.wait_for("it is missed", BOUND, |p| said(p, "there is no sensor coretemp/Package id 0") >= 1);
     fs::rename(&places[0], &places[1]).unwrap(); // another chip gets its number
+    let times = said(&p, "there is no sensor coretemp/Package id 0");
     kill_and_start(&mut p, Role::Conv);
-    p.wait_for("it is missed still", BOUND, |p| said(p, "there is no sensor coretemp/Package id 0") == 2);
+    p.wait_for("it is missed still", BOUND, |p| said(p, "there is no sensor coretemp/Package id 0") > times);
     fs::rename(&places[3], &places[2]).unwrap();
-    p.wait_for("it is back", BOUND, |p| said(p, "the source gives readings again") == 1);
+    p.wait_for("it is back", BOUND, |p| said(p, "the source gives readings again") >= 1);
     let before = p.durable();
     p.wait_for("it is read again", BOUND, |p| p.durable() > before + 20);
     let report = end(&mut p);

@@ -13,6 +13,7 @@ use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::{Drops, Feed, Position, losses_needed};
 use ipc_pipeline::sys;
 
+use crate::outages::Outages;
 use crate::source::{self, Source, SourceError, Supply};
 
 /// Samples of one commit at most: enough to make the costs of a commit vanish, few enough to keep latency low.
@@ -76,8 +77,7 @@ struct Converter {
     columns: u16,
     pending: Pending,
     values: Vec<i32>,
-    /// Since when, and why, the source has no reading.
-    unread: Said,
+    outages: Outages,
     bad_said: u64,
     bad_line: Option<String>,
     late_ns_max: u64,
@@ -176,7 +176,7 @@ impl Converter {
             columns: config.channels.len().clamp(1, MAX_CHANNELS) as u16,
             pending: Pending::default(),
             values: vec![0; BATCH],
-            unread: Said::default(),
+            outages: Outages::default(),
             bad_said: 0,
             bad_line: None,
             late_ns_max: 0,
@@ -398,8 +398,8 @@ impl Converter {
 
     /// The tick passes without a sample: said once, counted always.
     fn no_reading(&mut self, text: &str) -> Next {
-        if self.unread.is_new(text) {
-            log::warn!("{text}; its ticks are counted as unread until it is back");
+        if let Some(news) = self.outages.begins(text, sys::monotonic_ns()) {
+            log::warn!("{news}");
         }
         if self.feed.period_ps == 0 {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
@@ -410,7 +410,7 @@ impl Converter {
     }
 
     fn is_read(&mut self) {
-        if self.unread.is_over() {
+        if self.outages.end() {
             log::info!("the source gives readings again");
         }
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod converter;
+mod outages;
 mod source;
 
 use std::process::ExitCode;

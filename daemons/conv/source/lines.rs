@@ -170,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_header_stands_only_at_the_start_of_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let format = LineFormat { header: true, ..LineFormat::default() };
+        for (row, rows) in [(0, 1), (7, 2)] {
+            let mut source = Lines::open(&path, &format, &[0]).unwrap();
+            source.seek(row).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().write_all(b"5\n6\n").unwrap();
+            assert_eq!(source.fill(&mut [0; 8]).unwrap(), Supply::Rows(rows), "from {row}");
+        }
+    }
+
+    #[test]
     fn the_tail_of_a_line_that_is_too_long_is_no_sample() {
         let good = "1\n".repeat(30_000);
         let long = format!("{good}{}42", "x".repeat(CHUNK - good.len())); // "42" is in the next chunk

@@ -1,6 +1,7 @@
 //! Sources: where samples come from. One small type each behind one trait.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod command;
 mod hwmon;
 mod iio;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use ipc_pipeline::config::{Config, Rate, SourceConfig};
 
+use aside::Aside;
 use command::Command;
 use hwmon::Hwmon;
 use iio::Iio;
@@ -116,9 +118,18 @@ pub fn open(config: &Config) -> Result<Box<dyn Source>, SourceError> {
             let name = command.first().cloned().unwrap_or_default();
             Box::new(Quiet::new(Command::new(command, format, &decimals)?, name, period))
         }
-        SourceConfig::Poll { files, columns } => Box::new(Poll::new(files, columns, &decimals)),
-        SourceConfig::Hwmon(sensors) => Box::new(SensorReader::<Hwmon>::new(sensors, &decimals)),
-        SourceConfig::Iio(sensors) => Box::new(SensorReader::<Iio>::new(sensors, &decimals)),
+        SourceConfig::Poll { files, columns } => {
+            let poll = Poll::new(files, columns, &decimals);
+            Box::new(Aside::new("poll", poll, decimals.len(), period)?)
+        }
+        SourceConfig::Hwmon(sensors) => {
+            let hwmon = SensorReader::<Hwmon>::new(sensors, &decimals);
+            Box::new(Aside::new("hwmon", hwmon, decimals.len(), period)?)
+        }
+        SourceConfig::Iio(sensors) => {
+            let iio = SensorReader::<Iio>::new(sensors, &decimals);
+            Box::new(Aside::new("iio", iio, decimals.len(), period)?)
+        }
         SourceConfig::Replay { path, speed, .. } => Box::new(Replay::open(path, *speed, &decimals)?),
     })
 }

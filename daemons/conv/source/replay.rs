@@ -37,8 +37,16 @@ struct Item {
     at: u64,
     /// Wall clock, ns since 1970, if it is known.
     t: Option<i128>,
-    /// Channel and code; else why there is none.
-    sample: Result<(u16, i32), String>,
+    /// Its channel; `None`: not known, the entry is damaged.
+    channel: Option<u16>,
+    /// Its code; else why there is none.
+    code: Result<i32, String>,
+}
+
+impl Item {
+    fn damaged(at: u64) -> Item {
+        Item { at, t: None, channel: None, code: Err("the entry is damaged".into()) }
+    }
 }
 
 /// The samples of one tick.
@@ -82,31 +90,31 @@ impl Replay {
     fn next_row(&mut self) -> Result<Option<Row>, SourceError> {
         let (mut codes, mut row_t) = (Vec::with_capacity(self.channels), None);
         while let Some(item) = self.next_item()? {
-            match item.sample {
-                Ok((channel, code)) if usize::from(channel) == codes.len() => {
+            match (item.channel, &item.code) {
+                (Some(channel), Ok(code)) if usize::from(channel) == codes.len() => {
                     row_t = if codes.is_empty() { item.t } else { row_t };
-                    codes.push(code);
+                    codes.push(*code);
                     if codes.len() == self.channels {
                         return Ok(Some(Row::Good { t: row_t, codes }));
                     }
                 }
-                _ => return self.torn(item).map(Some),
+                _ => return self.torn(item, codes.is_empty()).map(Some),
             }
         }
         let cut = format!("{} ends in the midst of a row", self.path);
         Ok((!codes.is_empty()).then_some(Row::Torn(cut)))
     }
 
-    /// Passes what is left of a row that does not fit, up to the next one.
-    fn torn(&mut self, item: Item) -> Result<Row, SourceError> {
-        let what = match &item.sample {
-            Ok((channel, _)) => format!("channel {channel} is not the next one"),
-            Err(why) => why.clone(),
+    /// Passes what is left of a row that does not fit, up to the next channel 0; `first`: `item` is the first of it.
+    fn torn(&mut self, item: Item, first: bool) -> Result<Row, SourceError> {
+        let what = match (&item.code, item.channel) {
+            (Err(why), _) => why.clone(),
+            (_, channel) => format!("channel {} is not the next one", channel.unwrap_or_default()),
         };
         let what = format!("{}:{}: this is no whole row of {}: {what}", self.path, item.at, self.channels);
-        let mut next = Some(item);
+        let mut next = if first { self.next_item()? } else { Some(item) };
         while let Some(item) = next {
-            if matches!(item.sample, Ok((0, _))) {
+            if item.channel == Some(0) {
                 self.put_back = Some(item);
                 break;
             }
@@ -193,14 +201,14 @@ impl CsvItems {
         let mut fields = Fields::of(self.lines.text(&line), Some(','));
         let [_, time, channel, value] = [(); 4].map(|()| fields.next().unwrap_or_default());
         let t = time.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
-        Ok(Some(Item { at: self.line, t, sample: self.sample(channel, value) }))
+        let channel = channel.parse().ok();
+        Ok(Some(Item { at: self.line, t, channel, code: self.code(channel, value) }))
     }
 
-    fn sample(&self, channel: &str, value: &str) -> Result<(u16, i32), String> {
-        let number: u16 = channel.parse().map_err(|_| format!("{channel:?} is no channel"))?;
-        let decimals =
-            self.decimals.get(usize::from(number)).ok_or(format!("there is no channel {number} here"))?;
-        Ok((number, decimal::parse(value, *decimals).map_err(|why| why.to_string())?))
+    fn code(&self, channel: Option<u16>, value: &str) -> Result<i32, String> {
+        let decimals = channel.and_then(|channel| self.decimals.get(usize::from(channel)));
+        let decimals = decimals.ok_or("there is no such channel here")?;
+        decimal::parse(value, *decimals).map_err(|why| why.to_string())
     }
 }
 
@@ -247,8 +255,7 @@ impl RecordItems {
             let (at, whole) = (self.next, entry.seq == self.next && entry.is_whole());
             self.next += 1;
             let Some(kind) = entry.kind().filter(|_| whole) else {
-                let sample = Err(format!("entry {at} is damaged"));
-                return Ok(Some(Item { at, t: None, sample }));
+                return Ok(Some(Item::damaged(at)));
             };
             if let Some(item) = self.take(at, &entry, kind) {
                 return Ok(Some(item));
@@ -291,10 +298,10 @@ impl RecordItems {
             Kind::Epoch => self.wall_ns = Some(entry.t_ns.into()),
             Kind::Sample => {
                 let t = self.wall_ns.map(|wall| wall.saturating_add(entry.t_ns.into()));
-                return Some(Item { at, t, sample: self.code(entry) });
+                return Some(Item { at, t, channel: Some(entry.channel), code: self.code(entry) });
             }
             Kind::Corrupt => {
-                return Some(Item { at, t: None, sample: Err(format!("entry {at} is damaged")) });
+                return Some(Item::damaged(at));
             }
             // A step of the wall clock is no time that has passed.
             Kind::Clock | Kind::Loss(_) | Kind::Source | Kind::Grid => {}
@@ -302,15 +309,149 @@ impl RecordItems {
         None
     }
 
-    fn code(&self, entry: &Entry) -> Result<(u16, i32), String> {
-        let missing = || format!("there is no channel {} here", entry.channel);
-        let (there, here) = *self.decimals.get(usize::from(entry.channel)).ok_or_else(missing)?;
-        let code = if there == here {
-            entry.value
-        } else {
-            let text = decimal::format_scaled(entry.value.into(), there);
-            decimal::parse(&text, here).map_err(|why| why.to_string())?
+    fn code(&self, entry: &Entry) -> Result<i32, String> {
+        let decimals = self.decimals.get(usize::from(entry.channel));
+        let (there, here) = *decimals.ok_or("there is no such channel here")?;
+        if there == here {
+            return Ok(entry.value);
+        }
+        let text = decimal::format_scaled(entry.value.into(), there);
+        decimal::parse(&text, here).map_err(|why| why.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_pipeline::header::{ChannelRow, Header};
+    use ipc_pipeline::mark::{Mark, Position};
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    /// All that a source gives: rows, and `None` for a bad one.
+    fn all(source: &mut Replay, batch: usize) -> Vec<Option<Vec<i32>>> {
+        let mut given = Vec::new();
+        let mut out = vec![0; batch * source.channels];
+        loop {
+            match source.fill(&mut out).unwrap() {
+                Supply::Rows(n) => {
+                    given.extend(out.chunks(source.channels).take(n).map(|row| Some(row.to_vec())))
+                }
+                Supply::Bad(_) => given.push(None),
+                Supply::Nothing => std::thread::yield_now(),
+                Supply::End => return given,
+                Supply::Unread(text) => panic!("{text}"),
+            }
+        }
+    }
+
+    const CSV: &str = "seq,time,channel,value\n\
+        4,2023-11-14T22:13:20.000000000Z,0,1.5\n5,2023-11-14T22:13:20.000000000Z,1,-7\n\
+        8,2023-11-14T22:13:20.200000000Z,0,2.5\n\
+        9,2023-11-14T22:13:20.300000000Z,0,3.5\n10,2023-11-14T22:13:20.300000000Z,1,8\n\
+        11,,0,bad\n12,,1,8\n\
+        13,2023-11-14T22:13:20.100000000Z,0,4.5\n14,2023-11-14T22:13:20.100000000Z,1,9\n15,,0,6\n";
+
+    fn wanted() -> Vec<Option<Vec<i32>>> {
+        vec![Some(vec![15, -7]), None, Some(vec![35, 8]), None, Some(vec![45, 9]), None]
+    }
+
+    fn csv(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.csv");
+        fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn rows_of_an_export_from_anywhere() {
+        let (_dir, path) = csv(CSV);
+        for batch in [1, 2, 100] {
+            for row in 0..=6 {
+                let mut source = Replay::open(&path, None, &[1, 0]).unwrap();
+                source.seek(row).unwrap();
+                assert_eq!(all(&mut source, batch), wanted()[row as usize..], "batch {batch} from {row}");
+            }
+        }
+        let beyond = Replay::open(&path, None, &[1, 0]).unwrap().seek(7);
+        assert!(matches!(beyond, Err(SourceError::Shrunk { found: 6, wanted: 7, .. })));
+        assert_eq!(all(&mut Replay::open(&path, None, &[0, 0]).unwrap(), 10), vec![None; 6]);
+    }
+
+    #[test]
+    fn original_times_are_kept_from_wherever_it_begins() {
+        let (_dir, path) = csv(CSV);
+        let took = |speed: &str, row| {
+            let begun = Instant::now();
+            let mut source = Replay::open(&path, Decimal::read(speed), &[1, 0]).unwrap();
+            source.seek(row).unwrap();
+            assert_eq!(all(&mut source, 100), wanted()[row as usize..]);
+            begun.elapsed()
         };
-        Ok((entry.channel, code))
+        assert!(took("1.5", 0) >= Duration::from_millis(200)); // 300 ms, then the clock was set back
+        assert!(took("0.001", 2) < Duration::from_secs(60)); // nothing to wait for behind the first row
+    }
+
+    #[test]
+    fn a_row_comes_when_its_time_has() {
+        let (_dir, path) = csv(CSV);
+        let mut source = Replay::open(&path, Decimal::read("2.5"), &[1, 0]).unwrap();
+        let second = 1_000_000_000;
+        assert!(source.is_due(Some(0), 7 * second));
+        assert!(!source.is_due(Some(10 * second as i128), 11 * second - 1));
+        assert!(source.is_due(Some(10 * second as i128), 11 * second));
+        assert!(source.is_due(None, 0));
+    }
+
+    fn record(channels: usize, durable: u64, entries: &[Entry]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let channels = vec![ChannelRow { decimals: 1, ..ChannelRow::default() }; channels];
+        let header = Header { log_id: 1, first_seq: 1, epoch: 0, created_ns: 0, channels };
+        let bytes = [header.encode(), entries.iter().flat_map(|e| e.to_bytes()).collect()].concat();
+        fs::write(dir.path().join(format!("{:020}.seg", 1)), bytes).unwrap();
+        let durable = Position { seq: durable, epoch: 1, source: None };
+        let mark = Mark { counter: 1, log_id: 1, durable, grant: None };
+        let mut bytes = vec![0; 4096 + 128];
+        bytes[..128].copy_from_slice(&mark.encode());
+        fs::write(dir.path().join("durable.mark"), bytes).unwrap();
+        dir
+    }
+
+    #[test]
+    fn rows_of_a_record() {
+        let s = |seq, t, channel, value| Entry::sample(seq, 1, t, channel, value);
+        let entries = [
+            Entry::epoch(1, 1, 1_700_000_000_000_000_000),
+            Entry::source(2, 1, 0, 7),
+            Entry::grid(3, 1, 0, 1_000_000_000),
+            s(4, 0, 0, 10),
+            s(5, 0, 1, 11),
+            Entry::corrupt(6, 1),
+            s(7, 1_000_000, 1, 21),
+            s(8, 2_000_000, 0, 30),
+            s(9, 2_000_000, 1, 31),
+            s(10, 3_000_000, 0, 40),
+            s(11, 3_000_000, 1, 41),
+        ];
+        let dir = record(2, 9, &entries); // what stands behind the mark is not taken
+        let open = |decimals: &[u8]| Replay::open(dir.path(), None, decimals);
+        let rows = |a: i32| vec![Some(vec![a, 110 / 10 * (a / 10)]), None, Some(vec![3 * a, 31 * (a / 10)])];
+        assert_eq!(all(&mut open(&[1, 1]).unwrap(), 5), rows(10));
+        let finer = vec![Some(vec![100, 11]), None, Some(vec![300, 31])];
+        assert_eq!(all(&mut open(&[2, 1]).unwrap(), 1), finer);
+        let mut source = open(&[1, 1]).unwrap();
+        source.seek(2).unwrap();
+        assert_eq!(all(&mut source, 5), rows(10)[2..]);
+        let text = open(&[1]).err().unwrap().to_string();
+        assert!(text.contains("it has 2 channels, and the configuration 1 [[channel]]"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_recording_is_refused() {
+        let (dir, path) = csv("1\n2\n");
+        let text = |p: &Path| Replay::open(p, None, &[0]).err().unwrap().to_string();
+        assert!(text(&path).contains("so it is no export"));
+        assert!(text(dir.path()).contains("holds no record"));
+        assert!(text(&dir.path().join("none")).starts_with("cannot use source.path "));
     }
 }

@@ -132,7 +132,9 @@ impl Section {
     pub fn skip(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.items.remove(*key);
-            self.known.push(key);
+            if !self.known.contains(key) {
+                self.known.push(key);
+            }
         }
     }
 
