@@ -104,10 +104,10 @@ impl Source for Command {
     }
 
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-        if self.running.is_none() {
-            if let Err(down) = self.start() {
-                return Ok(Supply::Unread(down));
-            }
+        if self.running.is_none()
+            && let Err(down) = self.start()
+        {
+            return Ok(Supply::Unread(down));
         }
         let Some(running) = &mut self.running else { return Ok(Supply::Nothing) };
         let supply = running.rows.fill(out)?;
@@ -293,7 +293,10 @@ mod tests {
                 assert!(value == 0 || value == 5, "{value}");
                 *supply == Supply::Rows(1)
             });
-            until(&mut source, |supply, _| is_unread(supply, "sh ended with exit code 3"));
+            until(&mut source, |supply, _| {
+                assert!(!matches!(supply, Supply::Rows(_)), "a torn line was taken");
+                is_unread(supply, "sh ended with exit code 3")
+            });
         }
         assert!(source.pause >= 4 * PAUSE_MIN);
     }

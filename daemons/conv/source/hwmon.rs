@@ -47,7 +47,11 @@ mod tests {
     ];
 
     fn tree(root: &Path) {
-        device(root, "class/hwmon/hwmon0", &[("name", "acpitz"), ("temp1_input", "27800")]);
+        device(
+            root,
+            "class/hwmon/hwmon0",
+            &[("name", "acpitz"), ("temp1_input", "27800"), ("temp1_label", "Package id 0")],
+        );
         device(root, "class/hwmon/hwmon1", CPU);
         let fans = [
             ("name", "nct6779"),
@@ -81,7 +85,7 @@ mod tests {
         fs::rename(at(1), root.path().join("away")).unwrap();
         let text = read(&mut hwmon).unwrap_err();
         assert!(
-            text.contains("there is no sensor coretemp/Package id 0") && text.contains("acpitz/temp1"),
+            text.contains("there is no sensor coretemp/Package id 0") && text.contains("acpitz/Package id 0"),
             "{text}"
         );
         fs::rename(at(0), at(1)).unwrap();
