@@ -71,7 +71,7 @@ mod tests {
         }
 
         fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-            Ok(if out.len() % 2 == 0 { Supply::Rows(out.len()) } else { Supply::Nothing })
+            Ok(if out.len().is_multiple_of(2) { Supply::Rows(out.len()) } else { Supply::Nothing })
         }
     }
 
