@@ -59,8 +59,12 @@ pub struct ConvConfig {
     pub lock_step: bool,
     /// How late a tick may be taken; later ones are missed. `None`: see [`ConvConfig::late_limit`].
     pub max_late: Option<Duration>,
-    /// Stop after this many samples of the epoch; 0: never.
+    /// Stop after this many rows of the epoch; 0: never.
     pub count: u64,
+    /// Ticks at whole multiples of the period by the wall clock.
+    pub align: bool,
+    /// Real-time priority, 1..=99; 0: none.
+    pub realtime: u8,
 }
 
 impl ConvConfig {

@@ -72,6 +72,13 @@ fn conv(s: &mut Section) -> ConvConfig {
             s.fault(place.clone(), "policy", text.to_owned());
         }
     }
+    let align = s.flag("align");
+    if let Some(Found { value: true, place }) = &align
+        && rate == Rate::Max
+    {
+        let text = "found true with rate = \"max\", which has no ticks; allowed: a rate or period";
+        s.fault(place.clone(), "align", text.to_owned());
+    }
     let max_late = s.text("max_late", "a duration from 0s to 1h, like \"10ms\"", |text| {
         units::duration(text).filter(|late| *late <= Duration::from_secs(3600))
     });
@@ -81,6 +88,8 @@ fn conv(s: &mut Section) -> ConvConfig {
         lock_step: or(lock_step, false),
         max_late: max_late.map(|found| found.value),
         count: or(s.int("count", 0..=i64::MAX as u64), 0),
+        align: or(align, false),
+        realtime: or(s.int("realtime", 0..=99), 0),
     }
 }
 

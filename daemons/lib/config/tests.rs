@@ -38,6 +38,8 @@ fn every_key_arrives() {
         policy = "drop-newest"
         max_late = "3ms"
         count = 5
+        align = true
+        realtime = 50
         [spool]
         capacity = 256
         [edge]
@@ -70,6 +72,8 @@ fn every_key_arrives() {
             lock_step: false,
             max_late: Some(Duration::from_millis(3)),
             count: 5,
+            align: true,
+            realtime: 50,
         },
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
