@@ -16,6 +16,7 @@ use ipc_pipeline::sys;
 use crate::events::tell;
 use crate::lateness::Lateness;
 use crate::losses::{Missed, Pending};
+use crate::outages::Outages;
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
 
@@ -62,8 +63,7 @@ struct Converter {
     columns: u16,
     pending: Pending,
     values: Vec<i32>,
-    /// Since when, and why, the source has no reading.
-    unread: Said,
+    outages: Outages,
     bad_said: u64,
     bad_line: Option<String>,
     lateness: Lateness,
@@ -165,7 +165,7 @@ impl Converter {
             settings,
             policy: config.conv.policy,
             lock_step: config.conv.lock_step,
-            late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
+            late_max_ns: config.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
             on_bad: config.source.on_bad(),
             open: false,
@@ -178,7 +178,7 @@ impl Converter {
             columns: config.channels.len().clamp(1, MAX_CHANNELS) as u16,
             pending: Pending::default(),
             values: vec![0; BATCH],
-            unread: Said::default(),
+            outages: Outages::default(),
             bad_said: 0,
             bad_line: None,
             lateness: Lateness::new().map_err(Failure::system)?,
@@ -413,8 +413,8 @@ impl Converter {
 
     /// The tick passes without a sample: said once, counted always.
     fn no_reading(&mut self, text: &str) -> Next {
-        if self.unread.is_new(text) {
-            log::warn!("{text}; its ticks are counted as unread until it is back");
+        if let Some(news) = self.outages.begins(text, sys::monotonic_ns()) {
+            log::warn!("{news}");
         }
         if self.feed.period_ps == 0 {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
@@ -426,7 +426,7 @@ impl Converter {
     }
 
     fn is_read(&mut self) {
-        if self.unread.is_over() {
+        if self.outages.end() {
             log::info!("the source gives readings again");
         }
     }

@@ -5,6 +5,7 @@ mod converter;
 mod events;
 mod lateness;
 mod losses;
+mod outages;
 mod source;
 mod wallclock;
 
