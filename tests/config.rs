@@ -25,6 +25,7 @@ fn the_shipped_file_knows_every_key() {
             let bare = line.strip_prefix("# ").unwrap_or(line);
             let key = bare.split_once(" = ").map_or("", |(key, _)| key);
             lines.push(match key {
+                "" if bare.starts_with("[[") => bare.to_owned(),
                 "kind" => format!("kind = {kind:?}"),
                 "period" | "min" | "max" | "seed" | "path" | "on_bad" if !wanted.contains(&key) => {
                     String::new()

@@ -46,7 +46,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("args", &["config", "names"]),
-        ("config", &["address", "decimal", "entry", "names"]),
+        ("config", &["address", "decimal", "entry", "names", "settings"]),
         (
             "daemon",
             &[

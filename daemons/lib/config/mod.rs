@@ -14,6 +14,7 @@ pub use fault::{Fault, Faults, Place};
 use crate::address::Address;
 use crate::decimal::Decimal;
 use crate::entry::WIDE_MAX;
+use crate::settings::Settings;
 use document::Document;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -182,6 +183,8 @@ pub enum Sync {
 pub struct StatConfig {
     /// A checkpoint is written when a replay without it would take longer: 10 ms to 1 h.
     pub checkpoint: Duration,
+    /// What is asked for beside the totals: `percentiles`, `ewma` and the `[[window]]` tables.
+    pub settings: Settings,
 }
 
 /// The printed lines.
@@ -234,7 +237,7 @@ impl Default for LogConfig {
 
 impl Default for StatConfig {
     fn default() -> StatConfig {
-        StatConfig { checkpoint: Duration::from_millis(200) }
+        StatConfig { checkpoint: Duration::from_millis(200), settings: Settings::default() }
     }
 }
 

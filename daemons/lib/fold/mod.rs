@@ -8,14 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod closings;
 mod histogram;
 mod stats;
 mod windows;
 
+pub use closings::{Closed, Closings};
 pub use stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 pub use windows::Span;
 
-use crate::entry::{Entry, Kind, LEN, MAX_CHANNELS, Reason};
+use crate::entry::{Entry, Kind, LEN, MAX_CHANNELS};
 use crate::settings::Settings;
 use thiserror::Error;
 use windows::Measures;
@@ -201,7 +203,7 @@ impl Fold {
             Kind::Sample => self.take_sample(entry),
             Kind::Loss(reason) => {
                 self.losses.add(reason, entry.count());
-                if matches!(reason, Reason::Missed | Reason::Unread | Reason::Full) {
+                if reason.takes_time() {
                     self.reach(entry.t_ns);
                 }
             }
@@ -266,6 +268,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Reason;
 
     fn bytes(entries: &[Entry]) -> Vec<u8> {
         entries.iter().flat_map(|e| e.to_bytes()).collect()

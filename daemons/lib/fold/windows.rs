@@ -129,6 +129,13 @@ impl Measures {
         }
     }
 
+    /// The next instant at which a pane that has samples, or a window with such panes, ends; `None`: there are none.
+    pub fn next_end(&self) -> Option<u64> {
+        let times = self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time);
+        let mut panes = times.flat_map(|(i, _)| self.channels.iter().filter_map(move |c| c.panes.get(i)));
+        panes.any(|panes| panes.open.count > 0 || !panes.closed.is_empty()).then_some(self.border)
+    }
+
     fn close_panes(&mut self, before: u64, now: u64) {
         for (i, window) in self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time) {
             let next = now / window.step();
@@ -187,7 +194,7 @@ fn fade(before: Option<i64>, value: i32, weight: Weight) -> i64 {
     let value = (value as i64) << 32;
     let Some(before) = before else { return value };
     let distance = value as i128 - before as i128;
-    before + ((distance * weight.units() as i128) >> 32) as i64
+    (before as i128 + ((distance * weight.units() as i128) >> 32)) as i64
 }
 
 impl Panes {
