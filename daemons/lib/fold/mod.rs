@@ -104,7 +104,7 @@ impl Fold {
     }
 
     /// The same fold, going on with other settings. The totals go on as they are, and so do percentiles if they were asked
-    /// for before; they stay unknown otherwise. Everything that belongs to the epoch begins anew behind entry n, windows
+    /// for before; otherwise they stay unknown where there are samples already. Everything that belongs to the epoch begins anew behind entry n, windows
     /// of time with the next whole step. With the same settings nothing changes.
     pub fn go_on_with(mut self, settings: &Settings) -> Fold {
         if self.n == 0 {
@@ -115,7 +115,8 @@ impl Fold {
         }
         let before = std::mem::replace(&mut self.measures, measures(settings));
         if let Some(measures) = &mut self.measures {
-            measures.go_on_from(before.map(|before| *before), self.now);
+            let has_samples = self.channels.iter().map(|channel| channel.stats.count > 0);
+            measures.go_on_from(before.map(|before| *before), has_samples, self.now);
         }
         self.channels.iter_mut().for_each(Channel::begin_epoch);
         self

@@ -75,11 +75,18 @@ impl Measures {
     }
 
     /// Takes over from what was kept with other settings, at this time in the middle of an epoch.
-    pub fn go_on_from(&mut self, before: Option<Measures>, now: u64) {
+    pub fn go_on_from(
+        &mut self,
+        before: Option<Measures>,
+        has_samples: impl Iterator<Item = bool>,
+        now: u64,
+    ) {
         let mut before = before.map(|before| before.channels).unwrap_or_default().into_iter();
-        for channel in &mut self.channels {
+        for (channel, has_samples) in self.channels.iter_mut().zip(has_samples) {
             let known = before.next().and_then(|before| before.histogram);
-            channel.histogram = channel.histogram.take().and(known);
+            if has_samples {
+                channel.histogram = channel.histogram.take().and(known);
+            }
         }
         for (first, window) in self.first.iter_mut().zip(&self.settings.windows) {
             if window.unit() == Unit::Time {
