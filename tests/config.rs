@@ -51,6 +51,7 @@ fn all_alive(kind: &str, wanted: &[&str]) -> Config {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let key = bare.split_once(" = ").map_or("", |(key, _)| key);
         lines.push(match key {
+            "" if bare.starts_with("[[") => bare.to_owned(),
             "kind" => format!("kind = {kind:?}"),
             "rate" if kind == "replay" => "rate = \"max\"".to_owned(),
             "rate" => bare.to_owned(),

@@ -14,16 +14,17 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     &[("sys", &[]), ("sync", &[])],
     &[
         ("address", &[]),
-        ("audit", &["entry", "fold"]),
+        ("audit", &["entry", "fold", "settings"]),
         ("decimal", &[]),
         ("entry", &[]),
         ("exact", &["decimal", "fold", "header"]),
         ("fields", &[]),
-        ("fold", &["entry", "fields"]),
+        ("fold", &["entry", "fields", "settings"]),
         ("grid", &[]),
         ("header", &["entry"]),
         ("ring", &["entry", "sync"]),
-        ("snapshot", &["fields", "fold"]),
+        ("settings", &["decimal", "fields"]),
+        ("snapshot", &["entry", "fields", "fold", "settings"]),
     ],
     &[
         ("checkpoint", &["entry", "fields", "fold"]),
@@ -45,7 +46,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("args", &["config", "names"]),
-        ("config", &["address", "decimal", "entry", "names"]),
+        ("config", &["address", "decimal", "entry", "names", "settings"]),
         (
             "daemon",
             &[

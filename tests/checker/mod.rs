@@ -8,11 +8,13 @@
 mod bytes;
 mod fold;
 mod grid;
+mod more;
 mod record;
 
 pub use bytes::{Entry, crc};
 pub use fold::{Published, check_statistics, totals};
 pub use grid::Clockwork;
+pub use more::More;
 pub use record::{Mark, Record};
 
 use std::fmt;

@@ -5,16 +5,17 @@
 use super::fault::{Fault, Place};
 use crate::decimal::Decimal;
 use crate::entry::MAX_CHANNELS;
+use crate::settings::WINDOWS_MAX;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The sections, in the order of config/pipeline.toml.
-const SECTIONS: [&str; 9] =
-    ["instance", "source", "conv", "spool", "edge", "log", "stat", "report", "channel"];
+const SECTIONS: [&str; 10] =
+    ["instance", "source", "conv", "spool", "edge", "log", "stat", "report", "channel", "window"];
 /// The sections that are tables of an array, written as `[[channel]]`, and how many of them there may be.
-const REPEATED: [(&str, usize); 1] = [("channel", MAX_CHANNELS)];
+const REPEATED: [(&str, usize); 2] = [("channel", MAX_CHANNELS), ("window", WINDOWS_MAX)];
 
 /// A value, as far as any key can use it.
 #[derive(Clone, Debug)]
@@ -210,6 +211,20 @@ impl Section {
         })
     }
 
+    /// A list of decimal numbers, or a single one, that `read` understands; `allowed` says which those are.
+    pub fn decimals<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&Decimal) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.list(key, allowed, |value| match value {
+            Value::Float(text) => Decimal::read(&text.replace('_', "")).and_then(|number| read(&number)),
+            Value::Int(number) => Decimal::read(&number.to_string()).and_then(|number| read(&number)),
+            _ => None,
+        })
+    }
+
     /// A list of which every value is good and which is not empty.
     fn list<T>(
         &mut self,
@@ -234,6 +249,21 @@ impl Section {
         };
         self.fault(item.place, key, format!("found {found}; allowed: {allowed}"));
         None
+    }
+
+    /// A text or an integer that is understood; `allowed` says what that is.
+    pub fn text_or_int<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        text: impl FnOnce(&str) -> Option<T>,
+        int: impl FnOnce(i128) -> Option<T>,
+    ) -> Option<Found<T>> {
+        self.take(key, allowed, |item| match &item.value {
+            Value::Text(found) => text(found),
+            Value::Int(number) => int(*number),
+            _ => None,
+        })
     }
 
     /// One of several words.

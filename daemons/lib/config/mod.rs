@@ -15,6 +15,7 @@ pub use source::{LineFormat, OnBad, SensorName, Sensors, Shape, SourceConfig, TU
 
 use crate::address::Address;
 use crate::decimal::Decimal;
+use crate::settings::Settings;
 use document::Document;
 use std::io::Read;
 use std::path::Path;
@@ -155,6 +156,8 @@ pub enum Sync {
 pub struct StatConfig {
     /// A checkpoint is written when a replay without it would take longer: 10 ms to 1 h.
     pub checkpoint: Duration,
+    /// What is asked for beside the totals: `percentiles`, `ewma` and the `[[window]]` tables.
+    pub settings: Settings,
 }
 
 /// The printed lines.
@@ -201,7 +204,7 @@ impl Default for LogConfig {
 
 impl Default for StatConfig {
     fn default() -> StatConfig {
-        StatConfig { checkpoint: Duration::from_millis(200) }
+        StatConfig { checkpoint: Duration::from_millis(200), settings: Settings::default() }
     }
 }
 

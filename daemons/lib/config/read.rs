@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::document::{Document, Found, Section};
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::{
     ChannelConfig, Config, ConvConfig, EdgeConfig, LogConfig, Policy, Rate, ReportConfig, SpoolConfig,
     StatConfig, Sync, source, units,
@@ -10,6 +10,7 @@ use super::{
 use crate::address::Address;
 use crate::decimal::DECIMALS_MAX;
 use crate::names;
+use crate::settings::{PERCENTILES_MAX, Percentile, Settings, Unit, Weight, Window};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ use std::time::Duration;
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
 const SEGMENT: RangeInclusive<u64> = 64 << 10..=16 << 30;
 const CAPACITY: RangeInclusive<u64> = 256..=67_108_864;
+const WINDOW_SAMPLES: RangeInclusive<u64> = 1..=1_000_000_000_000;
+const LENGTH_ALLOWED: &str =
+    "a duration from 1us to 10000h, like \"60s\", or a number of samples from 1 to 1000000000000";
+const PERCENTILES_ALLOWED: &str =
+    "at most 8 numbers from 0 to 100 with at most 6 digits after the point, like [50, 99.9]";
 const NAME_LEN_MAX: usize = 40;
 const UNIT_LEN_MAX: usize = 16;
 
@@ -36,7 +42,7 @@ pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
         spool: with(d, "spool", spool),
         edge: with(d, "edge", edge),
         log: with(d, "log", log),
-        stat: with(d, "stat", stat),
+        stat: stat_and_windows(d),
         report: with(d, "report", report),
         channels,
     };
@@ -153,7 +159,58 @@ fn stat(s: &mut Section) -> StatConfig {
     let checkpoint = s.text("checkpoint", "a duration from 10ms to 1h, like \"200ms\"", |text| {
         duration_in(text, Duration::from_millis(10)..=Duration::from_secs(3600))
     });
-    StatConfig { checkpoint: or(checkpoint, StatConfig::default().checkpoint) }
+    let percentiles = s.decimals("percentiles", PERCENTILES_ALLOWED, Percentile::of);
+    if let Some(found) = percentiles.as_ref().filter(|found| found.value.len() > PERCENTILES_MAX) {
+        let text = format!("found {} of them; allowed: {PERCENTILES_ALLOWED}", found.value.len());
+        s.fault(found.place.clone(), "percentiles", text);
+    }
+    let ewma = s.decimal("ewma", " from 0.000001 to 1", |weight| Weight::of(weight).is_some());
+    let settings = Settings {
+        percentiles: or(percentiles, Vec::new()),
+        ewma: ewma.and_then(|found| Weight::of(&found.value)),
+        windows: Vec::new(),
+    };
+    StatConfig { checkpoint: or(checkpoint, StatConfig::default().checkpoint), settings }
+}
+
+fn stat_and_windows(document: &mut Document) -> StatConfig {
+    let mut config = with(document, "stat", stat);
+    let torn = document.is_torn();
+    for mut section in document.repeated("window") {
+        config.settings.windows.extend(window(&mut section, torn));
+        document.add(section.finish());
+    }
+    config
+}
+
+fn window(s: &mut Section, torn: bool) -> Option<Window> {
+    let given = [s.has("size"), s.has("step")];
+    let [size, step] =
+        ["size", "step"].map(|key| s.text_or_int(key, LENGTH_ALLOWED, length_of_time, samples));
+    if !given[0] && !torn {
+        let place = step.as_ref().map_or(Place::Whole, |found| found.place.clone());
+        s.fault(place, "size", format!("is missing, and a window needs it; allowed: {LENGTH_ALLOWED}"));
+    }
+    // What could not be read has its fault already.
+    let size = size.filter(|_| given[1] == step.is_some())?;
+    let place = step.as_ref().unwrap_or(&size).place.clone();
+    let (unit, size) = size.value;
+    let (step_unit, step) = or(step, (unit, size));
+    let window = Window::new(unit, size, step).filter(|_| unit == step_unit);
+    if window.is_none() {
+        let text = "found one of which size is no multiple; allowed: a step of the same kind as size, of which size is 1 to 64 times as much";
+        s.fault(place, "step", text.to_owned());
+    }
+    window
+}
+
+fn length_of_time(text: &str) -> Option<(Unit, u64)> {
+    let time = duration_in(text, Duration::from_micros(1)..=Duration::from_secs(10_000 * 3600))?;
+    Some((Unit::Time, u64::try_from(time.as_nanos()).ok()?))
+}
+
+fn samples(number: i128) -> Option<(Unit, u64)> {
+    Some((Unit::Samples, u64::try_from(number).ok().filter(|n| WINDOW_SAMPLES.contains(n))?))
 }
 
 fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {

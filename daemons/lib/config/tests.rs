@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::settings::{Percentile, Unit, Weight, Window};
 
 fn load(text: &str, sets: &[&str]) -> Result<Config, Faults> {
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
@@ -49,6 +50,13 @@ fn every_key_arrives() {
         segment = "64KiB"
         [stat]
         checkpoint = "1h"
+        percentiles = [50, 99.9]
+        ewma = 0.25
+        [[window]]
+        size = "1min"
+        step = "10s"
+        [[window]]
+        size = 1000
         [report]
         max_lines_per_second = 1000
         digits = 30
@@ -78,7 +86,17 @@ fn every_key_arrives() {
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
         log: LogConfig { sync: Sync::Always, segment: 65_536 },
-        stat: StatConfig { checkpoint: Duration::from_secs(3600) },
+        stat: StatConfig {
+            checkpoint: Duration::from_secs(3600),
+            settings: Settings {
+                percentiles: [50_000_000, 99_900_000].into_iter().filter_map(Percentile::new).collect(),
+                ewma: Weight::new(1 << 30),
+                windows: vec![
+                    Window::new(Unit::Time, 60_000_000_000, 10_000_000_000).unwrap(),
+                    Window::new(Unit::Samples, 1000, 1000).unwrap(),
+                ],
+            },
+        },
         report: ReportConfig { max_lines_per_second: 1000, digits: 30 },
         channels: vec![
             ChannelConfig {
@@ -189,6 +207,16 @@ fn every_bound_holds_on_both_sides() {
         ("log.segment", "16GiB", "17GiB"),
         ("stat.checkpoint", "10ms", "9ms"),
         ("stat.checkpoint", "1h", "61min"),
+        ("stat.percentiles", "0", "-0.1"),
+        ("stat.percentiles", "[100]", "[50, 100.000001]"),
+        ("stat.percentiles", "[1,2,3,4,5,6,7,8]", "[1,2,3,4,5,6,7,8,9]"),
+        ("stat.percentiles", "[0.000001]", "[]"),
+        ("stat.ewma", "0.000001", "0.0000009"),
+        ("stat.ewma", "1", "1.01"),
+        ("window.size", "1us", "999ns"),
+        ("window.size", "10000h", "10001h"),
+        ("window.size", "1", "0"),
+        ("window.size", "1000000000000", "1000000000001"),
         ("report.max_lines_per_second", "1", "0"),
         ("report.max_lines_per_second", "1000", "1001"),
         ("report.digits", "0", "-1"),
