@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::decimal::{DECIMALS_MAX, Decimal};
-use crate::fold::Stats;
+use crate::fold::{Rate, Stats};
 use crate::header::ChannelRow;
 use num_bigint::{BigInt, BigUint, Sign};
 
@@ -97,6 +97,16 @@ impl Conversion {
     /// A difference of codes over `below` (not 0), without the offset.
     pub fn difference(&self, difference: i128, below: u64) -> Exact {
         Conversion { offset: Decimal::ZERO, ..*self }.linear(difference, 0, below)
+    }
+
+    /// A fading average, which is in units of 2^-32 codes.
+    pub fn ewma(&self, units: i64) -> Exact {
+        self.linear(units.into(), 1 << 32, 1 << 32)
+    }
+
+    /// A rate of change, in units of the channel a second.
+    pub fn rate(&self, rate: &Rate) -> Exact {
+        self.difference(rate.change as i128 * 1_000_000_000, rate.time_ns)
     }
 
     /// The text of a value, a sum, a minimum or maximum: with all its digits, but if scale or offset give it more than
@@ -239,6 +249,9 @@ mod tests {
         assert_eq!(fine.text(&fine.value(10), 6), "0.333333");
         assert_eq!(Conversion::plain(4).text(&Conversion::plain(4).value(20018), 0), "2.0018");
         assert_eq!(fine.difference(30, 2).text(4), "0.5000");
+        // The offset counts for an average, and not for a rate.
+        assert_eq!(iio.ewma((10 << 32) + (1 << 31)).text(8), iio.linear(21, 2, 2).text(8));
+        assert_eq!(iio.rate(&Rate { change: -16, time_ns: 500_000_000 }).text(3), "-0.400");
         // What a damaged table holds does no harm.
         assert_eq!(Conversion::of(&row("x", "")), Conversion::plain(1));
     }
