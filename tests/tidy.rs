@@ -24,6 +24,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("header", &["entry"]),
         ("ring", &["entry", "sync"]),
         ("snapshot", &["fields", "fold"]),
+        ("text", &["entry", "exact", "header"]),
     ],
     &[
         ("checkpoint", &["entry", "fields", "fold"]),
@@ -42,6 +43,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("register", &["segment", "snapshot"]),
         ("segment", &["sys"]),
         ("spool", &["entry", "ring", "segment"]),
+        ("timeline", &["entry", "reader"]),
     ],
     &[
         ("args", &["config", "names"]),
