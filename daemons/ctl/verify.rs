@@ -17,6 +17,7 @@ use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::header::{ChannelRow, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
+use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
 use serde_json::{Value, json};
 
@@ -117,6 +118,47 @@ pub fn command(args: Args) -> Result<u8, Failure> {
     Ok(report.exit_code())
 }
 
+/// stat's last word.
+enum Word {
+    /// What it shows.
+    Snapshot(Snapshot),
+    /// What it has kept.
+    Checkpoint(Checkpoint),
+}
+
+impl Word {
+    fn log_id(&self) -> u64 {
+        match self {
+            Word::Snapshot(said) => said.log_id,
+            Word::Checkpoint(said) => said.log_id,
+        }
+    }
+
+    /// The last entry that was folded.
+    fn n(&self) -> u64 {
+        match self {
+            Word::Snapshot(said) => said.n,
+            Word::Checkpoint(said) => said.fold.n,
+        }
+    }
+
+    /// What was asked for: it stands in every word itself.
+    fn settings(&self) -> Settings {
+        match self {
+            Word::Snapshot(said) => said.settings(),
+            Word::Checkpoint(said) => said.fold.settings().clone(),
+        }
+    }
+
+    /// Is it, bit for bit, what this fold says?
+    fn is_of(&self, fold: &Fold) -> bool {
+        match self {
+            Word::Snapshot(said) => Snapshot::of(fold, said.version, said.log_id) == *said,
+            Word::Checkpoint(said) => said.fold == *fold,
+        }
+    }
+}
+
 /// Verifies the record in `dir`, and what stat said of it last: in the file `register` or, after a clean stop has removed
 /// that, in the newest of its checkpoints.
 ///
@@ -130,6 +172,7 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     // First stat's word: what it has folded is durable, so the mark that is read after it covers it.
     let live = register.map(last_word).transpose()?.unwrap_or(Ok(None));
+    let live = live.map(|word| word.map(Word::Snapshot));
     let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
     let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref), bar)?;
@@ -163,10 +206,9 @@ fn last_word(path: &Path) -> Result<Result<Option<Snapshot>, SnapshotError>, Ver
 }
 
 /// What stat kept for its next life. Deleting checkpoints is always safe, so a damaged one is no broken promise.
-fn newest_checkpoint(dir: &Path) -> Option<Snapshot> {
+fn newest_checkpoint(dir: &Path) -> Option<Word> {
     let kept = checkpoint::list(dir).ok()?;
-    let Checkpoint { log_id, fold, .. } = kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok())?;
-    Some(Snapshot { version: 0, log_id, fold })
+    kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok()).map(Word::Checkpoint)
 }
 
 fn read_register(path: &Path) -> io::Result<Vec<u8>> {
@@ -176,20 +218,20 @@ fn read_register(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Audits all entries, and stops on the way to compare with stat's last word.
-fn audit(walk: &mut Walk, word: Option<&Snapshot>, bar: &Bar) -> Result<(Audit, StatWord), ReadError> {
+fn audit(walk: &mut Walk, word: Option<&Word>, bar: &Bar) -> Result<(Audit, StatWord), ReadError> {
     let log_id = walk.reader.log_id();
-    let ours = word.filter(|word| word.log_id == log_id);
+    let ours = word.filter(|word| word.log_id() == log_id);
     let mut stat = match (word, ours) {
         (Some(_), None) => StatWord::OtherRecord,
-        (_, Some(word)) => StatWord::Different(word.fold.n),
+        (_, Some(word)) => StatWord::Different(word.n()),
         (None, None) => StatWord::None,
     };
-    let mut audit = Audit::new();
+    let mut audit = Audit::with(&ours.map(Word::settings).unwrap_or_default());
     loop {
-        if let Some(word) = ours.filter(|word| word.fold.n == audit.next() - 1) {
-            stat = compare(&audit, &word.fold);
+        if let Some(word) = ours.filter(|word| word.n() == audit.next() - 1) {
+            stat = compare(&audit, word);
         }
-        match walk.step(ours.map(|word| word.fold.n))? {
+        match walk.step(ours.map(Word::n))? {
             Step::Entries(bytes) => _ = audit.take_bytes(bytes),
             Step::Gap(seq) => audit.skip_to(seq),
             Step::End => break,
@@ -200,11 +242,11 @@ fn audit(walk: &mut Walk, word: Option<&Snapshot>, bar: &Bar) -> Result<(Audit, 
     Ok((audit, stat))
 }
 
-fn compare(audit: &Audit, said: &Fold) -> StatWord {
-    match audit.totals == *said {
-        true => StatWord::Equal(said.n),
-        false if audit.is_partial() => StatWord::NotComparable(said.n),
-        false => StatWord::Different(said.n),
+fn compare(audit: &Audit, said: &Word) -> StatWord {
+    match said.is_of(&audit.totals) {
+        true => StatWord::Equal(said.n()),
+        false if audit.is_partial() => StatWord::NotComparable(said.n()),
+        false => StatWord::Different(said.n()),
     }
 }
 
@@ -425,7 +467,7 @@ mod tests {
         let mut bytes = vec![0; REGISTER_LEN];
         put(&mut bytes, 0, header());
         put(&mut bytes, VERSION_AT, 9u64.to_le_bytes());
-        let rows = Snapshot { version: 9, log_id, fold }.encode();
+        let rows = Snapshot::of(&fold, 9, log_id).encode();
         bytes[slot_at(9)..][..rows.len()].copy_from_slice(&rows);
         let path = dir.join("register");
         fs::write(&path, bytes).unwrap();

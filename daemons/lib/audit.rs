@@ -11,6 +11,7 @@
 
 use crate::entry::{Entry, Kind, LEN, Reason};
 use crate::fold::Fold;
+use crate::settings::Settings;
 use thiserror::Error;
 
 /// So many findings are kept; all are counted.
@@ -230,6 +231,11 @@ impl Audit {
     /// An audit that expects entry 1 next.
     pub fn new() -> Audit {
         Audit { next: 1, ..Audit::default() }
+    }
+
+    /// The same, with totals that hold what these settings ask for.
+    pub fn with(settings: &Settings) -> Audit {
+        Audit { totals: Fold::with(settings), ..Audit::new() }
     }
 
     /// The first [`FINDINGS_MAX`] findings, in the order of the record.

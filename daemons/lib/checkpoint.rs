@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use crate::entry::Entry;
-use crate::fields::{get, get_u16, get_u32, get_u64, put};
-use crate::fold::{Fold, Losses, Stats};
+use crate::fields::{get_u32, get_u64, put};
+use crate::fold::Fold;
 use rustix::fs::OFlags;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,14 +16,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"IPCPCKP1";
-const LAYOUT: u32 = 1;
-const HEAD_LEN: usize = 128;
-const LOSSES_AT: usize = 40;
-const ROW_LEN: usize = 96;
+const LAYOUT: u32 = 2;
+const HEAD_LEN: usize = 24;
 const CRC_LEN: usize = 4;
 /// Always the same name, so that what a crash left behind is overwritten.
 const TEMP: &str = "checkpoint.new";
-const LEN_MAX: usize = HEAD_LEN + ROW_LEN * crate::entry::MAX_CHANNELS + CRC_LEN;
+/// Largest file that is read, in bytes.
+const LEN_MAX: u64 = 1 << 30;
 
 /// The statistics after entry `fold.n` of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// The bytes are no checkpoint.
-    #[error("{} is not a whole checkpoint of layout 1 and is not used; it may be deleted", path.display())]
+    #[error("{} is not a whole checkpoint of layout 2 and is not used; it may be deleted", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -74,17 +73,12 @@ impl Checkpoint {
 
     /// The bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
-        let rows: Vec<(u16, &Stats)> = self.fold.channels().collect();
         let mut b = vec![0; HEAD_LEN];
         put(&mut b, 0, *MAGIC);
         put(&mut b, 8, LAYOUT.to_le_bytes());
-        put(&mut b, 12, (rows.len() as u32).to_le_bytes());
+        put(&mut b, 12, self.crc.to_le_bytes());
         put(&mut b, 16, self.log_id.to_le_bytes());
-        put(&mut b, 24, self.fold.n.to_le_bytes());
-        put(&mut b, 32, self.crc.to_le_bytes());
-        put(&mut b, 36, self.fold.epoch.to_le_bytes());
-        put(&mut b, LOSSES_AT, self.fold.losses.to_bytes());
-        b.extend(rows.into_iter().flat_map(|(channel, stats)| row(channel, stats)));
+        b.extend(self.fold.to_bytes());
         b.extend(crc32c::crc32c(&b).to_le_bytes());
         b
     }
@@ -92,16 +86,13 @@ impl Checkpoint {
     /// The checkpoint in these bytes; `None` if they are not exactly what [`Checkpoint::encode`] makes of some fold.
     pub fn decode(bytes: &[u8]) -> Option<Checkpoint> {
         let (body, crc) = bytes.split_last_chunk::<CRC_LEN>()?;
-        if crc32c::crc32c(body).to_le_bytes() != *crc {
+        let (head, fold) = body.split_at_checked(HEAD_LEN)?;
+        let known = head.starts_with(MAGIC) && get_u32(head, 8) == LAYOUT;
+        if !known || crc32c::crc32c(body).to_le_bytes() != *crc {
             return None;
         }
-        let (rows, _) = body.get(HEAD_LEN..)?.as_chunks::<ROW_LEN>();
-        let stats: Vec<(u16, Stats)> =
-            rows.iter().map(|row| (get_u16(row, 0), Stats::from_bytes(&get(row, 8)))).collect();
-        let losses = Losses::from_bytes(&get(body, LOSSES_AT));
-        let fold = Fold::from_parts(get_u64(body, 24), get_u32(body, 36), losses, &stats)?;
-        let checkpoint = Checkpoint { log_id: get_u64(body, 16), crc: get_u32(body, 32), fold };
-        (checkpoint.encode() == bytes).then_some(checkpoint)
+        let fold = Fold::from_bytes(fold)?;
+        Some(Checkpoint { log_id: get_u64(head, 16), crc: get_u32(head, 12), fold })
     }
 
     /// Writes it to `dir` as `<n, 20 digits>.ckpt`, durable when this returns, and keeps of the others only the newest
@@ -126,13 +117,6 @@ impl Checkpoint {
         let bytes = read_bounded(path).map_err(refused("read the checkpoint", path))?;
         Checkpoint::decode(&bytes).ok_or_else(|| CheckpointError::Damaged { path: path.to_path_buf() })
     }
-}
-
-fn row(channel: u16, stats: &Stats) -> [u8; ROW_LEN] {
-    let mut b = [0; ROW_LEN];
-    put(&mut b, 0, channel.to_le_bytes());
-    put(&mut b, 8, stats.to_bytes());
-    b
 }
 
 /// The checkpoints in `dir` as (n, path), newest first. A directory that does not exist has none.
@@ -189,7 +173,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let no_link = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(no_link).open(path)?;
     let mut bytes = Vec::new();
-    file.take(LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(LEN_MAX + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -201,6 +185,7 @@ fn refused<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Ch
 mod tests {
     use super::*;
     use crate::entry::Reason;
+    use crate::fields::{get, get_u16};
 
     fn checkpoint(samples: u64) -> Checkpoint {
         let mut fold = Fold::new();
@@ -226,22 +211,22 @@ mod tests {
             let checkpoint = checkpoint(samples);
             assert_eq!(Checkpoint::decode(&checkpoint.encode()), Some(checkpoint));
         }
-        assert_eq!(checkpoint(33).encode().len(), LEN_MAX);
     }
 
     #[test]
     fn offsets_are_as_documented() {
         let b = checkpoint(1).encode();
-        assert_eq!(b.len(), 128 + 96 + 4);
-        assert_eq!((get_u32(&b, 8), get_u32(&b, 12)), (1, 1));
-        assert_eq!((get_u64(&b, 16), get_u64(&b, 24)), (0xfeed, 3));
-        assert_eq!((get_u32(&b, 32), get_u32(&b, 36)), (Entry::sample(3, 3, 70, 0, i32::MAX).crc, 3));
-        assert_eq!([40, 48, 56, 64, 72].map(|at| get_u64(&b, at)), [0, 0, 0, 4, 0]);
-        assert_eq!((get_u16(&b, 128), get_u64(&b, 136)), (0, 1));
-        assert_eq!(i128::from_le_bytes(get(&b, 144)), i32::MAX as i128);
-        assert_eq!(u128::from_le_bytes(get(&b, 160)), (i32::MAX as u128).pow(2));
-        assert_eq!([176, 180, 184, 188].map(|at| get_u32(&b, at)), [i32::MAX as u32; 4]);
-        assert_eq!(get_u64(&b, 192), 70);
+        assert_eq!(b.len(), 24 + 248 + 96 + 4);
+        assert_eq!((get_u32(&b, 8), get_u64(&b, 16)), (2, 0xfeed));
+        assert_eq!(get_u32(&b, 12), Entry::sample(3, 3, 70, 0, i32::MAX).crc);
+        let fold = &b[24..];
+        assert_eq!((get_u64(fold, 0), get_u32(fold, 8), get_u32(fold, 12)), (3, 3, 1));
+        assert_eq!([16, 24, 32, 40, 48, 56, 64].map(|at| get_u64(fold, at)), [0, 0, 0, 4, 0, 0, 70]);
+        assert_eq!((get_u16(fold, 248), get_u64(fold, 256)), (0, 1));
+        assert_eq!(i128::from_le_bytes(get(fold, 264)), i32::MAX as i128);
+        assert_eq!(u128::from_le_bytes(get(fold, 280)), (i32::MAX as u128).pow(2));
+        assert_eq!([296, 300, 304, 308].map(|at| get_u32(fold, at)), [i32::MAX as u32; 4]);
+        assert_eq!(get_u64(fold, 312), 70);
     }
 
     #[test]
@@ -260,9 +245,19 @@ mod tests {
 
     #[test]
     fn right_crcs_do_not_make_nonsense_true() {
-        for (at, value) in
-            [(0, 0), (8, 9), (12, 7), (24, 1), (96, 1), (128, 99), (136, 0), (144, 0), (200, 1)]
-        {
+        for (at, value) in [
+            (0, 0),
+            (8, 9),
+            (24, 1),
+            (36, 1),
+            (36, 3),
+            (96, 1),
+            (128, 1),
+            (272, 9),
+            (280, 0),
+            (288, 0),
+            (360, 1),
+        ] {
             let mut bytes = checkpoint(2).encode();
             put(&mut bytes, at, [value]);
             assert_eq!(Checkpoint::decode(&sealed(bytes)), None, "offset {at}");

@@ -64,6 +64,8 @@ pub mod register;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
+pub mod settings;
+#[cfg(not(loom))]
 pub mod snapshot;
 #[cfg(not(loom))]
 pub mod spool;

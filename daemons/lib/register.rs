@@ -5,12 +5,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::segment::{Access, Memory, SegmentError, Segments};
-use crate::snapshot::{self, REGISTER_LEN, SLOT_LEN, Snapshot, VERSION_AT, slot_at};
+use crate::snapshot::{self, REGISTER_LEN, ROW_LEN, SLOT_LEN, Snapshot, VERSION_AT, slot_at};
 
 const WORDS: usize = REGISTER_LEN / 8;
 
 fn bytes_of(words: &[AtomicU64]) -> Vec<u8> {
     words.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect()
+}
+
+/// The rows in a slot, and no more: most slots are nearly empty.
+fn rows_of(slot: &[AtomicU64]) -> Vec<u8> {
+    let head = bytes_of(&slot[..ROW_LEN / 8]);
+    let rows = snapshot::rows_in(&head).clamp(1, snapshot::ROWS_MAX);
+    bytes_of(&slot[..rows * ROW_LEN / 8])
 }
 
 fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
@@ -127,7 +134,7 @@ impl<S: Segments> RegisterReader<S> {
         let words = self.memory.as_ref()?.words();
         for _ in 0..8 {
             let v = version(words).load(Ordering::Acquire);
-            let bytes = bytes_of(slot(words, v));
+            let bytes = rows_of(slot(words, v));
             if v == 0 {
                 return None;
             }

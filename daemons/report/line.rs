@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::{Fold, Losses, Stats};
+use ipc_pipeline::fold::{Losses, Stats};
 use ipc_pipeline::header::ChannelRow;
+use ipc_pipeline::snapshot::{Row, Snapshot};
 
 /// How values are shown.
 pub struct Style {
@@ -14,12 +15,12 @@ pub struct Style {
 }
 
 /// One line for each channel that has samples; one that says so if none has.
-pub fn lines(fold: &Fold, style: &Style) -> Vec<String> {
-    let losses = losses(&fold.losses);
+pub fn lines(snapshot: &Snapshot, style: &Style) -> Vec<String> {
+    let losses = losses(&snapshot.losses);
     let unknown = ChannelRow::default();
     let row = |channel: u16| style.channels.get(channel as usize).unwrap_or(&unknown);
-    let lines: Vec<String> =
-        fold.channels().map(|(channel, stats)| line(stats, row(channel), style.digits) + &losses).collect();
+    let of = |total: &Row| line(&total.stats, row(total.channel), style.digits) + &losses;
+    let lines: Vec<String> = snapshot.totals().map(of).collect();
     if lines.is_empty() { vec![format!("{}: n=0{losses}", row(0).name)] } else { lines }
 }
 
@@ -58,6 +59,7 @@ fn losses(losses: &Losses) -> String {
 mod tests {
     use super::*;
     use ipc_pipeline::entry::{Entry, Reason};
+    use ipc_pipeline::fold::Fold;
 
     fn style(decimals: u8) -> Style {
         let row = ChannelRow { name: "t".into(), unit: "C".into(), decimals, ..ChannelRow::default() };
@@ -67,6 +69,7 @@ mod tests {
     #[test]
     fn a_line_has_everything_exactly() {
         let mut fold = Fold::new();
+        let lines = |fold: &Fold, style: &Style| lines(&Snapshot::of(fold, 1, 7), style);
         assert_eq!(lines(&fold, &style(0)), ["t: n=0"]);
         for (seq, value) in [(1, 20018), (2, -5), (3, 7)] {
             fold.fold(&Entry::sample(seq, 1, 0, 0, value)).unwrap();

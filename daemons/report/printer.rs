@@ -117,13 +117,12 @@ impl Printer {
         }
         self.version = snapshot.version;
         // A new life of stat publishes what the last one did; markers alone are no news.
-        if self.printed_n == Some(snapshot.fold.n) {
+        if self.printed_n == Some(snapshot.n) {
             return Ok(());
         }
-        self.printed_n = Some(snapshot.fold.n);
+        self.printed_n = Some(snapshot.n);
         self.next_line = now + self.pause_ns;
-        let text: String =
-            line::lines(&snapshot.fold, &self.style).iter().map(|l| format!("{l}\n")).collect();
+        let text: String = line::lines(&snapshot, &self.style).iter().map(|l| format!("{l}\n")).collect();
         let written = std::io::stdout().lock().write_all(text.as_bytes());
         written.map_err(|e| match e.kind() {
             ErrorKind::BrokenPipe => {
@@ -132,7 +131,7 @@ impl Printer {
             _ => Failure::system(format!("cannot print to standard output: {e}")),
         })?;
         self.printed += 1;
-        self.page.set_received(snapshot.fold.n);
+        self.page.set_received(snapshot.n);
         Ok(())
     }
 

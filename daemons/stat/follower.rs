@@ -292,7 +292,7 @@ impl Follower {
         self.published = self.fold.n;
         self.counts.snapshots += 1;
         let version = self.register.version().wrapping_add(1).max(1);
-        self.register.publish(&Snapshot { version, log_id: self.log_id, fold: self.fold.clone() });
+        self.register.publish(&Snapshot::of(&self.fold, version, self.log_id));
         if ring::must_wake(self.report.waiting()) {
             sys::wake(self.register.version_word());
         }
@@ -301,7 +301,10 @@ impl Follower {
     fn checkpoint(&mut self) {
         self.replay_ns = 0;
         let Some(entry) = self.entry(self.fold.n) else { return };
-        match Checkpoint::new(self.log_id, &entry, self.fold.clone()).save(&self.names.stat_dir()) {
+        let checkpoint = Checkpoint::new(self.log_id, &entry, std::mem::take(&mut self.fold));
+        let saved = checkpoint.save(&self.names.stat_dir());
+        self.fold = checkpoint.fold;
+        match saved {
             Ok(()) => self.counts.checkpoints += 1,
             Err(e) => log::warn!("{e}; without it a restart takes longer, nothing else"),
         }

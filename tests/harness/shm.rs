@@ -171,10 +171,10 @@ pub fn snapshot_rows(path: &Path) -> Vec<SnapshotRow> {
 fn read_rows(path: &Path) -> Option<Vec<SnapshotRow>> {
     let (file, _) = open(path, b"IPCPSNP1")?;
     let version = word(&file, 128).filter(|v| *v > 0)?;
-    let mut b = vec![0; 16384];
-    file.read_exact_at(&mut b, 4096 + 16384 * (version & 1)).ok()?;
+    let mut b = vec![0; 81_920];
+    file.read_exact_at(&mut b, 4096 + 81_920 * (version & 1)).ok()?;
     let rows = u16::from_le_bytes([b[22], b[23]]) as usize;
-    (1..=32).contains(&rows).then_some(())?;
+    (1..=160).contains(&rows).then_some(())?;
     b.as_chunks::<512>().0[..rows].iter().map(|r| row(r, version)).collect()
 }
 

@@ -1,0 +1,230 @@
+//! What is kept only if it is asked for: the histogram since the start, the fading average, and windows.
+//!
+//! A window is made of panes of one step each. Samples go into the open pane; when its end is reached it is closed and
+//! joins those of the last `steps` panes, whose sum is the window.
+#![forbid(unsafe_code)]
+
+use super::histogram::{Histogram, bucket};
+use super::stats::Stats;
+use crate::entry::{Entry, MAX_CHANNELS};
+use crate::settings::{Percentile, Settings, Unit, Weight, Window};
+use std::collections::VecDeque;
+
+/// What is kept of all channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Measures {
+    pub settings: Settings,
+    /// For each window of time the first pane that is known from its beginning.
+    pub first: Vec<u64>,
+    /// The next instant at which a pane of time is full.
+    border: u64,
+    pub channels: Vec<Channel>,
+}
+
+/// What is kept of one channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Channel {
+    /// Of all samples; `None` if not asked for, or not known from the first sample on.
+    pub histogram: Option<Histogram>,
+    /// In units of 2^-32 codes; `None` before the first sample of the epoch.
+    pub ewma: Option<i64>,
+    pub panes: Vec<Panes>,
+}
+
+/// The panes of one window. Those without a sample are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Panes {
+    pub open: Stats,
+    /// Of the open pane, if percentiles are asked for.
+    pub counts: Option<Histogram>,
+    pub closed: VecDeque<Pane>,
+    /// Sum of the counts of all closed panes.
+    pub sum: Option<Histogram>,
+}
+
+/// A closed pane: positions `number * step` up to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pane {
+    pub number: u64,
+    pub stats: Stats,
+    pub runs: Vec<u8>,
+}
+
+/// A closed window: the samples at positions `from..to` of the epoch, in ns or counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends.
+    pub to: u64,
+    /// Its samples.
+    pub stats: Stats,
+    /// The code of each percentile in [`Settings`], if it has samples.
+    pub codes: Vec<i32>,
+}
+
+impl Measures {
+    pub fn new(settings: Settings) -> Measures {
+        let asked = || (!settings.percentiles.is_empty()).then(Histogram::default);
+        let panes = Panes { counts: asked(), sum: asked(), ..Panes::default() };
+        let channel = Channel { histogram: asked(), ewma: None, panes: vec![panes; settings.windows.len()] };
+        let first = vec![0; settings.windows.len()];
+        let mut new = Measures { settings, first, border: 0, channels: vec![channel; MAX_CHANNELS] };
+        new.find_border(0);
+        new
+    }
+
+    /// Takes over from what was kept with other settings, at this time in the middle of an epoch.
+    pub fn go_on_from(&mut self, before: Option<Measures>, now: u64) {
+        let mut before = before.map(|before| before.channels).unwrap_or_default().into_iter();
+        for channel in &mut self.channels {
+            let known = before.next().and_then(|before| before.histogram);
+            channel.histogram = channel.histogram.take().and(known);
+        }
+        for (first, window) in self.first.iter_mut().zip(&self.settings.windows) {
+            if window.unit() == Unit::Time {
+                *first = (now / window.step()).saturating_add(1);
+            }
+        }
+        self.find_border(now);
+    }
+
+    /// Everything of the epoch begins anew.
+    pub fn begin_epoch(&mut self) {
+        for channel in &mut self.channels {
+            channel.ewma = None;
+            channel.panes.iter_mut().for_each(Panes::clear);
+        }
+        self.first.fill(0);
+        self.find_border(0);
+    }
+
+    /// Takes one sample; `position` counts those of its channel in this epoch, itself included.
+    #[inline(always)]
+    pub fn take(&mut self, sample: &Entry, position: u64) {
+        let Some(channel) = self.channels.get_mut(sample.channel as usize) else { return };
+        let bucket = bucket(sample.value);
+        if let Some(histogram) = &mut channel.histogram {
+            histogram.count(bucket);
+        }
+        if let Some(weight) = self.settings.ewma {
+            channel.ewma = Some(fade(channel.ewma, sample.value, weight));
+        }
+        for (panes, window) in channel.panes.iter_mut().zip(&self.settings.windows) {
+            panes.open.take(sample);
+            if let Some(counts) = &mut panes.counts {
+                counts.count(bucket);
+            }
+            if window.unit() == Unit::Samples && position.is_multiple_of(window.step()) {
+                panes.close(position / window.step(), window.steps());
+            }
+        }
+    }
+
+    /// Time goes on from `before` to `now`.
+    #[inline(always)]
+    pub fn reach(&mut self, before: u64, now: u64) {
+        if now >= self.border {
+            self.close_panes(before, now);
+        }
+    }
+
+    fn close_panes(&mut self, before: u64, now: u64) {
+        for (i, window) in self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time) {
+            let next = now / window.step();
+            if before / window.step() != next {
+                let panes = self.channels.iter_mut().filter_map(|channel| channel.panes.get_mut(i));
+                panes.for_each(|panes| panes.close_at(before / window.step(), next, window.steps()));
+            }
+        }
+        self.find_border(now);
+    }
+
+    pub fn find_border(&mut self, now: u64) {
+        let times = self.settings.windows.iter().filter(|w| w.unit() == Unit::Time);
+        let ends = times.map(|w| (now / w.step()).saturating_add(1).saturating_mul(w.step()));
+        self.border = ends.min().unwrap_or(u64::MAX);
+    }
+
+    /// The last closed window number `i` of a channel, at this time and with so many samples in the epoch.
+    pub fn span(&self, channel: u16, i: usize, now: u64, samples: u64) -> Option<Span> {
+        let (window, first) = (self.settings.windows.get(i)?, *self.first.get(i)?);
+        let panes = self.channels.get(channel as usize)?.panes.get(i)?;
+        let next = next_pane(window, now, samples);
+        let from = next.checked_sub(window.steps()).filter(|from| *from >= first)?;
+        let stats = panes.closed.iter().fold(Stats::default(), |all, pane| all.and(&pane.stats));
+        let codes = panes.sum.as_ref().map(|sum| codes(sum, &self.settings.percentiles, &stats));
+        let [from, to] = [from, next].map(|pane| pane * window.step());
+        Some(Span { from, to, stats, codes: codes.unwrap_or_default() })
+    }
+
+    /// The code of each percentile of all samples of a channel.
+    pub fn codes(&self, channel: u16, stats: &Stats) -> Option<Vec<i32>> {
+        let histogram = self.channels.get(channel as usize)?.histogram.as_ref()?;
+        Some(codes(histogram, &self.settings.percentiles, stats))
+    }
+}
+
+/// The pane that is open.
+pub(super) fn next_pane(window: &Window, now: u64, samples: u64) -> u64 {
+    let position = match window.unit() {
+        Unit::Time => now,
+        Unit::Samples => samples,
+    };
+    position / window.step()
+}
+
+/// A bucket of several codes may reach beyond all samples: no percentile does.
+fn codes(histogram: &Histogram, percentiles: &[Percentile], stats: &Stats) -> Vec<i32> {
+    let ranks: Vec<u64> = percentiles.iter().map(|p| p.rank(stats.count)).collect();
+    histogram.codes_at(&ranks).into_iter().map(|code| code.max(stats.min).min(stats.max)).collect()
+}
+
+/// The fading average after one more value: y + floor((x - y) * weight), all in units of 2^-32. It lies between the
+/// smallest and the largest value, so it always fits.
+#[inline(always)]
+fn fade(before: Option<i64>, value: i32, weight: Weight) -> i64 {
+    let value = (value as i64) << 32;
+    let Some(before) = before else { return value };
+    let distance = value as i128 - before as i128;
+    before + ((distance * weight.units() as i128) >> 32) as i64
+}
+
+impl Panes {
+    fn clear(&mut self) {
+        self.open = Stats::default();
+        self.closed.clear();
+        for histogram in [&mut self.counts, &mut self.sum].into_iter().flatten() {
+            *histogram = Histogram::default();
+        }
+    }
+
+    /// Closes the pane before `next`, which is open now.
+    fn close(&mut self, next: u64, steps: u64) {
+        self.close_at(next - 1, next, steps);
+    }
+
+    /// Closes pane `number`; the panes up to `next`, which is open now, have no samples.
+    fn close_at(&mut self, number: u64, next: u64, steps: u64) {
+        if self.open.count > 0 {
+            let stats = std::mem::take(&mut self.open);
+            let runs =
+                self.counts.as_mut().map(|counts| std::mem::take(counts).to_runs()).unwrap_or_default();
+            self.join(Pane { number, stats, runs });
+        }
+        while self.closed.front().is_some_and(|pane| pane.number.saturating_add(steps) < next) {
+            let gone = self.closed.pop_front();
+            if let (Some(sum), Some(pane)) = (&mut self.sum, gone) {
+                sum.remove(&pane.runs);
+            }
+        }
+    }
+
+    /// One more closed pane.
+    pub fn join(&mut self, pane: Pane) {
+        if let Some(sum) = &mut self.sum {
+            sum.add(&pane.runs);
+        }
+        self.closed.push_back(pane);
+    }
+}
