@@ -12,6 +12,8 @@ use harness::{
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -114,6 +116,27 @@ fn a_second_signal_ends_at_once_and_the_next_run_resumes() {
     run.ends_with(71, BOUND);
     assert!(run.err().contains("ended at once"), "{}", run.err());
     assert!(Spool::open(&p.paths.spool()).is_some(), "the spool stays");
+    let mut run = p.run(&[]);
+    ended_well(&mut p, &mut run, 30_000);
+}
+
+/// Both in one turn of its loop: two are two. log is frozen, so to drain would take seconds.
+#[test]
+fn two_signals_in_a_row_end_at_once() {
+    let mut p = Pipeline::of_lines(30_000, FAST);
+    let mut run = p.run(&[]);
+    run.wait_for_durable(3_000, BOUND);
+    let daemons: Vec<i32> = run.daemons().iter().map(|d| d.pid).collect();
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
+    run.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(2)); // the kernel itself makes one of two that have not been delivered
+    run.signal(Signal::INT);
+    let begun = Instant::now();
+    run.ends_with(71, BOUND);
+    // The watchdog would replace the frozen log after 3 s; only then could it drain.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}\n{}", begun.elapsed(), run.err());
+    assert!(run.err().contains("ended at once"), "{}", run.err());
+    assert!(daemons.into_iter().all(|pid| process(pid).is_none()), "daemons are left");
     let mut run = p.run(&[]);
     ended_well(&mut p, &mut run, 30_000);
 }
@@ -549,6 +572,36 @@ fn the_grid_does_not_drift() {
     }
 }
 
+/// conv goes on without log, and says so.
+#[test]
+fn conv_says_once_that_log_is_gone_and_back() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
+    p.start_all();
+    let said = |p: &Pipeline, text| p.said_by(Role::Conv).matches(text).count();
+    for n in 1..=2 {
+        let durable = p.durable();
+        p.wait_for("it runs", BOUND, |p| p.durable() >= durable + 200);
+        p.signal(Role::Log, Signal::STOP);
+        p.wait_for("it is gone", BOUND, |p| said(p, "no longer answers") == n);
+        std::thread::sleep(Duration::from_millis(300)); // does it say so again?
+        p.signal(Role::Log, Signal::CONT);
+        p.wait_for("it is back", BOUND, |p| said(p, "ipc-log is back") == n);
+    }
+    p.stop(Role::Log, BOUND);
+    p.wait_for("it has ended", BOUND, |p| said(p, "no longer answers") == 3);
+    p.start(Role::Log);
+    p.wait_for("it is back", BOUND, |p| said(p, "ipc-log is back") == 3);
+    Role::ALL.into_iter().for_each(|r| p.stop(r, BOUND));
+    assert_eq!(
+        (said(&p, "no longer answers"), said(&p, "ipc-log is back")),
+        (3, 3),
+        "{}",
+        p.said_by(Role::Conv)
+    );
+    p.judge();
+    p.remove_objects();
+}
+
 #[test]
 fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
@@ -613,6 +666,37 @@ fn a_reader_that_goes_away_ends_it() {
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 3, "{err}");
     assert_eq!(err.matches("nobody reads standard output").count(), 1, "{err}");
+    p.judge();
+    p.assert_nothing_left();
+}
+
+/// `ipc-pipeline run | less`: whoever reads pauses. Nobody waits for that, ipc-report does not spin over it, and goes on.
+#[test]
+fn a_reader_that_pauses_costs_nothing() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"10ms\"\n");
+    let (reader, mut full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    let mut command = p.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+    command.arg("run").arg("--config").arg(p.config()).stdout(OwnedFd::from(full)).stderr(Stdio::null());
+    let mut run = command.spawn().unwrap();
+    drop(command); // our copy of the writing end
+
+    let (woken, snapshots) =
+        (|p: &Pipeline| p.counter(Role::Report, "woken"), |p: &Pipeline| p.counter(Role::Stat, "snapshots"));
+    p.wait_for("it runs", BOUND, |p| p.folded() > 300);
+    let (woken_before, snapshots_before) = (woken(&p), snapshots(&p));
+    p.wait_for("snapshots nobody reads", BOUND, |p| snapshots(p) >= snapshots_before + 50);
+    let (woken, snapshots) = (woken(&p) - woken_before, snapshots(&p) - snapshots_before);
+    assert!(woken < 10 * snapshots, "ipc-report woke up {woken} times over {snapshots} snapshots");
+    assert_eq!(p.counter(Role::Report, "printed"), 0);
+
+    let lines = std::thread::spawn(move || std::io::read_to_string(reader).unwrap().lines().count());
+    p.wait_for("it prints again", BOUND, |p| p.counter(Role::Report, "printed") > 2);
+    signal_pid(run.id() as i32, Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert!(lines.join().unwrap() > 2);
     p.judge();
     p.assert_nothing_left();
 }

@@ -32,7 +32,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("disk", &["sys"]),
         ("edge", &["entry", "page", "ring"]),
         ("intake", &["entry", "page", "publisher", "ring", "segment", "spool"]),
-        ("lock", &[]),
+        ("lock", &["publisher"]),
         ("mark", &["disk", "entry", "header"]),
         ("names", &[]),
         ("objects", &["lock", "names", "segment", "spool"]),

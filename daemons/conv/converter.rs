@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{
+    self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting,
+};
 use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;
@@ -84,6 +86,9 @@ struct Converter {
     waited: u64,
     waiting_since: Option<u64>,
     waiting: Waiting,
+    /// Did ipc-log answer when we last looked, and was it said that it does not?
+    log_answered: bool,
+    log_gone: bool,
     failed: Said,
     woken: u64,
 }
@@ -92,11 +97,11 @@ struct Converter {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut converter = Converter::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     let outcome = loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        let look = every_100_ms.is_due(now);
+        let look = looks.is_due(now);
         if look {
             // Before the publisher looks: who has lost the lock must not put "its" spool back over its successor's.
             context.check_lock()?;
@@ -119,7 +124,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         }
         match converter.turn(state, now) {
             Ok(Next::Again) => {}
-            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + LOOK_NS)),
+            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + looks.rest(now).as_nanos() as u64)),
             Ok(Next::Durable(deadline)) => converter.wait_for_durable(now, deadline.min(now + LOOK_NS)),
             Ok(Next::End) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -183,6 +188,8 @@ impl Converter {
             waited: 0,
             waiting_since: None,
             waiting: Waiting::default(),
+            log_answered: false,
+            log_gone: false,
             failed: Said::default(),
             woken: 0,
         })
@@ -508,14 +515,33 @@ impl Converter {
     fn warn_of_what_is_left(&mut self, now: u64) {
         let head = self.publisher.spool().map_or(0, |s| s.head());
         let left = self.publisher.durable().map_or(0, |durable| head.saturating_sub(durable));
-        let log_lives =
-            self.publisher.log().get().is_some_and(|p| now.saturating_sub(p.beat()) < 1_000_000_000);
-        if left > 0 && !log_lives {
+        if left > 0 && !self.log_answers(now) {
             log::warn!("{left} entries are only in the spool: start ipc-log to make them durable");
         }
     }
 
-    /// Every 100 ms: what users should know.
+    /// Does ipc-log turn its loop?
+    fn log_answers(&self, now: u64) -> bool {
+        let log = self.publisher.log().get();
+        log.is_some_and(|p| now.saturating_sub(p.beat()) < SILENT_NS && p.state() != Some(State::Ended))
+    }
+
+    /// Says once that ipc-log, which was there, has gone, and once that it is back. conv goes on meanwhile.
+    fn tell_of_log(&mut self, now: u64) {
+        let answers = self.log_answers(now);
+        if self.log_answered && !answers {
+            log::warn!(
+                "ipc-log has ended or no longer answers: what is accepted from now on is only in the spool until it is back"
+            );
+            self.log_gone = true;
+        } else if self.log_gone && answers {
+            log::warn!("ipc-log is back");
+            self.log_gone = false;
+        }
+        self.log_answered = answers;
+    }
+
+    /// At every look: what users should know.
     fn look(&mut self, state: State, now: u64) {
         for event in self.publisher.take_events() {
             // What fails is tried again every 100 ms, and said once.
@@ -533,6 +559,7 @@ impl Converter {
         if self.waiting.is_news(state == State::WaitingForLog, now) {
             log::info!("waiting for ipc-log: no sample is taken before its record is there");
         }
+        self.tell_of_log(now);
         self.count_up();
     }
 

@@ -10,8 +10,11 @@ use crate::ring;
 use crate::segment::{Access, Memory, SegmentError, Segments};
 use crate::spool::{Feed, Header, SpoolWriter, retire};
 
-/// How often names are checked against what is mapped (rule E4), ns.
+/// How often names are checked against what is mapped (rule E4) while there is something to do, ns.
 pub const LOOK_NS: u64 = 100_000_000;
+/// How long after a look a daemon that has nothing to do rests at most, ns: then it looks all the same. A bell ends the rest
+/// at once, so this is what a lost bell costs. Looking every `LOOK_NS` at rest too would double the wake-ups.
+pub const REST_NS: u64 = 200_000_000;
 
 /// What the configuration says of the spool.
 #[derive(Clone, Copy, Debug)]
