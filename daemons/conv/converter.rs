@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
-use ipc_pipeline::daemon::{
-    self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting,
-};
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting};
 use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
 use ipc_pipeline::grid::Grid;
 use ipc_pipeline::page::State;

@@ -149,9 +149,9 @@ pub fn write(
             continue;
         }
         out.flush()?;
-        match &mut follow {
-            Some(follow) if follow.wait(&mut samples)? => {}
-            _ => break,
+        let Some(follow) = &mut follow else { break };
+        if !follow.wait(&mut samples)? {
+            break;
         }
     }
     out.flush()?;
@@ -169,7 +169,7 @@ mod tests {
         let reader = RecordReader::open(dir).unwrap();
         let lines = Lines::new(form, false, reader.channels());
         let selection = SelectionArgs::default().resolve(false, reader.channels()).unwrap();
-        let selection = crate::samples::Selection { seqs: from..=u64::MAX, ..selection };
+        let selection = selection.of_seqs(from..=u64::MAX);
         let samples = Samples::open(reader, selection, false).unwrap();
         let mut text = lines.heading().as_bytes().to_vec();
         let damaged = write(samples, lines, None, &mut text, &Bar::new("", false)).unwrap();

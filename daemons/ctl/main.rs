@@ -2,18 +2,25 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod axis;
+mod chart;
 mod child;
 mod condition;
 mod export;
 mod moment;
 mod objects;
 mod place;
+mod plot;
 mod progress;
 mod run;
+mod said;
 mod samples;
+mod screen;
 mod standing;
 mod status;
+mod svg;
 mod tail;
+mod top;
 mod verify;
 mod walk;
 
@@ -93,6 +100,12 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
     /// Show the last samples, then those to come
     #[command(after_help = tail::HELP)]
     Tail(tail::Args),
+    /// A live screen: rates, lag, what is at risk, the newest values
+    #[command(after_help = top::HELP)]
+    Top(top::Args),
+    /// Draw samples as SVG, or with characters
+    #[command(after_help = plot::HELP)]
+    Plot(plot::Args),
     /// Make, mend, remove or list the named objects of an instance
     #[command(
         after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
@@ -122,6 +135,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::command(args),
         Command::Export(args) => export::export(args),
         Command::Tail(args) => tail::tail(args),
+        Command::Top(args) => top::top(args),
+        Command::Plot(args) => plot::plot(args),
         Command::Objects { what } => objects::objects(what),
     };
     match result {

@@ -92,6 +92,25 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// The number of the only channel that is selected; without a choice that of the first one.
+    pub fn one_channel(&self) -> Option<u16> {
+        match self.channels {
+            u32::MAX => Some(0),
+            one if one.is_power_of_two() => u16::try_from(one.trailing_zeros()).ok(),
+            _ => None,
+        }
+    }
+
+    /// The same, of these seqs.
+    pub fn of_seqs(&self, seqs: RangeInclusive<u64>) -> Selection {
+        Selection { seqs, ..self.clone() }
+    }
+
+    /// The same, of this channel (below 32) alone.
+    pub fn of_channel(&self, number: u16) -> Selection {
+        Selection { channels: 1 << number, ..self.clone() }
+    }
+
     #[inline(always)]
     fn takes(&self, sample: &Entry, wall_ns: Option<i128>) -> bool {
         self.channels >> sample.channel & 1 == 1
@@ -118,7 +137,7 @@ impl Samples {
     pub fn open(mut reader: RecordReader, selection: Selection, live: bool) -> Result<Samples, ReadError> {
         let begin = (*selection.seqs.start()).max(reader.first());
         let timeline = Timeline::before(&mut reader, begin)?;
-        let walk = Walk { next: begin, ..Walk::new(reader)? };
+        let walk = Walk::from(reader, begin)?;
         Ok(Samples { walk: if live { walk.live() } else { walk }, timeline, selection, damaged: 0 })
     }
 

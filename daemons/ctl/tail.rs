@@ -54,7 +54,7 @@ pub fn tail(args: Args) -> Result<u8, Failure> {
     let form = if args.json { Form::Jsonl } else { Form::People };
     let lines = Lines::new(form, args.raw, reader.channels());
     let begin = begin(&place, &selection, args.lines)?;
-    let selection = Selection { seqs: begin..=*selection.seqs.end(), ..selection };
+    let selection = selection.of_seqs(begin..=*selection.seqs.end());
     let follow = (!args.once).then(|| Follow::begin(place.names)).transpose()?;
     let samples = Samples::open(reader, selection, true).map_err(unreadable)?;
     match write(samples, lines, follow, &mut io::stdout().lock(), &Bar::new("", false)) {
@@ -72,7 +72,7 @@ fn begin(place: &Place, selection: &Selection, count: usize) -> Result<u64, Fail
     let (mut found, mut begin) = (Vec::new(), end);
     while found.len() < count && end > first {
         begin = end.saturating_sub(MAX_READ as u64).max(first);
-        let piece = Selection { seqs: begin..=end - 1, ..selection.clone() };
+        let piece = selection.of_seqs(begin..=end - 1);
         found.splice(0..0, seqs(place.open()?, piece).map_err(unreadable)?);
         end = begin;
     }

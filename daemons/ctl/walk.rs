@@ -39,8 +39,16 @@ impl Walk {
     /// # Errors
     /// The mark cannot be read; its damage is no error.
     pub fn new(reader: RecordReader) -> Result<Walk, ReadError> {
+        Walk::from(reader, 1)
+    }
+
+    /// A walk from entry `next` on.
+    ///
+    /// # Errors
+    /// As [`Walk::new`].
+    pub fn from(reader: RecordReader, next: u64) -> Result<Walk, ReadError> {
         let mark = reader.mark()?.map(|mark| mark.durable.seq);
-        Ok(Walk { reader, mark, next: 1, above_mark: ABOVE_MARK_MAX, chunk: Vec::new() })
+        Ok(Walk { reader, mark, next, above_mark: ABOVE_MARK_MAX, chunk: Vec::new() })
     }
 
     /// A walk that keeps to what is durable, to go on when more is: what stands above the mark may be taken back.
