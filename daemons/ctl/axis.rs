@@ -114,6 +114,11 @@ const TIME_STEPS: [i128; 46] = [
     30 * DAY,
 ];
 
+/// The next length of time, in ns, that is a round one.
+pub fn round_time(ns: i128) -> i128 {
+    TIME_STEPS.iter().copied().find(|step| *step >= ns).unwrap_or((ns / YEAR + 1) * YEAR)
+}
+
 /// A moment as text; empty if its year is none of 0 to 9999.
 pub fn time_text(ns: i128, form: &str) -> String {
     Timestamp::from_nanosecond(ns).map_or_else(|_| String::new(), |time| time.strftime(form).to_string())
@@ -183,6 +188,10 @@ mod tests {
         assert_eq!(
             (&*ticks, &*label),
             ("11-15 00:00 11-15 06:00 11-15 12:00", "time, 2023-11-14 to 2023-11-15 (UTC)")
+        );
+        assert_eq!(
+            [108_087_000, 100_000_000, 0, 31 * DAY].map(round_time),
+            [200_000_000, 100_000_000, 1, YEAR]
         );
         assert_eq!(of("2020-01-01", "2023-01-01", 2).1, "day (UTC)");
         assert!(!Axis::of_time(0, 0, 4).ticks.is_empty());

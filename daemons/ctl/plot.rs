@@ -16,7 +16,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Style;
 
-use crate::axis::{Axis, time_text};
+use crate::axis::{Axis, round_time};
 use crate::chart::{self, Picture};
 use crate::place::{Place, unreadable};
 use crate::samples::{Samples, Selection, SelectionArgs};
@@ -39,7 +39,7 @@ const COLUMNS: usize = 1000;
 const BARS: usize = 100;
 /// The picture in characters where there is no terminal.
 const CHARACTERS: (u16, u16) = (100, 30);
-/// A window of its own choice is one of so many.
+/// Of windows of its own choice there are at most so many.
 const WINDOWS: i128 = 100;
 const WINDOWS_MAX: i128 = 100_000;
 
@@ -357,7 +357,8 @@ impl Sketch {
 
     fn windows(&self, window: Option<Duration>) -> Result<Picture, Failure> {
         let (from_ns, to_ns) = self.times()?;
-        let size = window.map_or((to_ns - from_ns) / WINDOWS, |window| window.as_nanos() as i128).max(1);
+        let own = || round_time((to_ns - from_ns) / WINDOWS);
+        let size = window.map_or_else(own, |window| window.as_nanos() as i128).max(1);
         // Windows begin at multiples of their length, so that the same ones are shown wherever the selection begins.
         let begin = from_ns.div_euclid(size) * size;
         let count = (to_ns - begin) / size + 1;
@@ -397,6 +398,7 @@ fn length_text(ns: i128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::axis::time_text;
     use crate::walk::testing::record;
 
     #[test]

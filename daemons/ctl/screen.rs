@@ -111,7 +111,7 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
         Role::Log => {
             let received = seq(Role::Log);
             format!(
-                "{} to receive, {} to make durable",
+                "{} to take, {} to sync",
                 s.head().saturating_sub(received),
                 received.saturating_sub(s.durable())
             )
@@ -126,14 +126,14 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
         let edge = if running { edge(role) } else { String::new() };
         let colour = if running { Color::Green } else { Color::Red };
         Row::new([
-            Line::from(format!(" {}", role.program())),
+            Line::from(format!(" {}", role.name())),
             Line::from(standing.state()).style(ink.of(colour)),
             right(s.seq(role).map_or("-".into(), |n| n.to_string())),
             right(rate.map_or("-".into(), |n| format!("{n}/s"))),
             Line::from(edge),
         ])
     });
-    let widths = [12, 22, 13, 12].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
+    let widths = [8, 22, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
     let heading = Row::new([
         Line::from(" daemon"),
         "state".into(),
