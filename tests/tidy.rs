@@ -14,7 +14,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     &[("sys", &[]), ("sync", &[])],
     &[
         ("address", &[]),
-        ("audit", &["entry", "fold", "settings"]),
+        ("audit", &["entry", "fold", "settings", "sys"]),
         ("decimal", &[]),
         ("entry", &[]),
         ("exact", &["decimal", "fold", "header"]),

@@ -431,6 +431,9 @@ mod tests {
         let values = picture.pieces.iter().flatten().map(|p| p.1);
         assert_eq!(values.clone().fold(f64::MAX, f64::min), f64::from(i32::MIN));
         assert_eq!(values.fold(f64::MIN, f64::max), 20.0);
+        let pieces = sketch.envelope(&[column, None, column], 2.0);
+        let one = |x| vec![(x, 5.0), (x, -900.0), (x, 1000.0), (x, 6.0)];
+        assert_eq!(pieces, [one(1.0), one(5.0)]);
         let bars = sketch.histogram().unwrap().bars;
         assert_eq!(bars.iter().map(|bar| bar.2).sum::<f64>(), 14.0);
         assert_eq!((bars.first().unwrap().2, bars.last().unwrap().2), (1.0, 13.0));

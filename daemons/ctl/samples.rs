@@ -14,6 +14,7 @@ use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{Page, State};
 use ipc_pipeline::reader::{ReadError, RecordReader};
+use ipc_pipeline::sys;
 use ipc_pipeline::timeline::Timeline;
 
 use crate::condition::{Condition, channel_number};
@@ -171,9 +172,11 @@ impl Samples {
             Step::End => return Ok(false),
         };
         let (entries, _) = bytes.as_chunks::<LEN>();
+        let all_whole = sys::all_whole(entries);
         for (seq, bytes) in (from..).zip(entries) {
             let entry = Entry::from_bytes(bytes);
-            let Some(kind) = entry.kind().filter(|_| entry.seq == seq && entry.is_whole()) else {
+            let is_whole = all_whole || entry.is_whole();
+            let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
                 *damaged += 1;
                 continue;
             };
