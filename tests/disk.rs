@@ -1,7 +1,8 @@
 //! ipc-log and bad disks: full, read-only, stalled, failing. The state is shown, nothing is lost, and it goes on by
 //! itself as soon as the disk does.
 //!
-//! Real file systems are mounted for this, so these tests need root (and say so).
+//! Real file systems are mounted for this, so these tests are ignored unless `make test` finds that it may mount, and
+//! `make test-root` runs them by sudo.
 #![forbid(unsafe_code)]
 
 mod checker;
@@ -19,17 +20,10 @@ const BOUND: Duration = Duration::from_secs(30);
 /// A command that must succeed.
 #[track_caller]
 fn must(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let missing = |e| panic!("{program} (of util-linux, mount or e2fsprogs, often in /usr/sbin): {e}");
+    let out = Command::new(program).args(args).output().unwrap_or_else(missing);
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
-}
-
-#[track_caller]
-fn needs_root() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "tests/disk.rs mounts file systems and needs root: run it as root, or leave it out with `cargo test -- --skip disk`"
-    );
 }
 
 /// A file system of its own where an instance keeps its record; unmounted when dropped.
@@ -71,7 +65,6 @@ impl Volume {
 
     #[track_caller]
     fn at(dir: PathBuf) -> Volume {
-        needs_root();
         fs::create_dir_all(&dir).unwrap();
         for above in dir.ancestors().skip(1).take(2) {
             fs::set_permissions(above, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -137,6 +130,7 @@ fn ends_exactly(p: &mut Pipeline, run: &mut Foreground, lines: u64) {
 }
 
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn disk_full_and_free_again() {
     let mut p = pipeline(60_000);
     let volume = Volume::tmpfs(&p, "8m");
@@ -163,6 +157,7 @@ fn disk_full_and_free_again() {
 }
 
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn stopped_on_a_full_disk_the_spool_stays() {
     let mut p = pipeline(30_000);
     let volume = Volume::tmpfs(&p, "8m");
@@ -190,6 +185,7 @@ fn stopped_on_a_full_disk_the_spool_stays() {
 }
 
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn begun_on_a_full_disk() {
     let mut p = pipeline(10_000);
     let volume = Volume::tmpfs(&p, "1m");
@@ -202,6 +198,7 @@ fn begun_on_a_full_disk() {
 }
 
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn a_read_only_file_system() {
     let mut p = pipeline(40_000);
     let volume = Volume::tmpfs(&p, "16m");
@@ -213,6 +210,7 @@ fn a_read_only_file_system() {
     p.start(Role::Log);
     p.wait_for("log says so", BOUND, |p| p.state_of(Role::Log) == "read-only file system");
     p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    std::thread::sleep(Duration::from_millis(500)); // it is tried a few times
     volume.remount("rw");
     p.wait_for("all is accepted", BOUND, |p| !p.is_running(Role::Conv));
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
@@ -225,6 +223,7 @@ fn a_read_only_file_system() {
 
 /// No new names in the directory: neither root nor anybody can add a segment.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn a_directory_that_takes_no_new_file() {
     let mut p = pipeline(60_000);
     let volume = Volume::tmpfs(&p, "16m");
@@ -239,6 +238,7 @@ fn a_directory_that_takes_no_new_file() {
 }
 
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn a_stalled_disk() {
     let mut p = pipeline(60_000);
     let volume = Volume::ext4(&p, "nodelalloc");
@@ -261,6 +261,7 @@ fn a_stalled_disk() {
 
 /// Not even SIGKILL ends a process before its call to the disk returns: it is not waited for.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn two_signals_on_a_stalled_disk_end_at_once() {
     let mut p = pipeline(60_000);
     let volume = Volume::ext4(&p, "nodelalloc");
@@ -284,6 +285,7 @@ fn two_signals_on_a_stalled_disk_end_at_once() {
 
 /// Where stat keeps its checkpoints: it shows what is wrong, and the statistics go on.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn a_stalled_disk_under_the_checkpoints() {
     let mut p = Pipeline::of_lines(
         400_000,
@@ -312,6 +314,7 @@ fn a_stalled_disk_under_the_checkpoints() {
 
 /// log's first work is on the disk, too; it must show itself all the same.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn begun_on_a_stalled_disk() {
     let mut p = pipeline(20_000);
     let volume = Volume::ext4(&p, "nodelalloc");
@@ -333,8 +336,8 @@ fn begun_on_a_stalled_disk() {
 /// /dev/shm takes no new page while it is full: said once by each daemon, and made again when there is space. The pipeline
 /// has a /dev/shm of its own, in a mount namespace.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn pages_removed_while_their_memory_is_full() {
-    needs_root();
     let p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[spool]\ncapacity = 1024\n");
     let err = p.dir().join("err");
     let mut c = p.command("unshare");
@@ -381,8 +384,34 @@ fn children(of: u32) -> impl Iterator<Item = i32> {
     processes().into_iter().filter(move |p| p.parent == of as i32).map(|p| p.pid)
 }
 
+/// Rule E9 holds for a log, too, that is told to stop before it has opened its record.
+#[test]
+#[ignore = "mounts file systems, so it needs root"]
+fn told_to_stop_before_the_record_is_open() {
+    let mut p = pipeline(20_000);
+    let volume = Volume::ext4(&p, "nodelalloc");
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 5_000);
+    p.kill(Role::Log);
+    p.wait_for("conv waits", BOUND, |p| p.state_of(Role::Conv) == "spool full");
+    p.stop(Role::Conv, BOUND);
+    must("fsfreeze", &["-f", volume.path()]);
+    p.start(Role::Log);
+    p.wait_for("log shows it", BOUND, |p| p.state_of(Role::Log) == "disk slow");
+    p.signal(Role::Log, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500)); // it shall look around a few times
+    must("fsfreeze", &["-u", volume.path()]);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(Some(p.durable()), p.head(), "{}", p.state());
+    [Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge();
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 /// What ext4 does after an error of its own: read-only until it is mounted anew.
 #[test]
+#[ignore = "mounts file systems, so it needs root"]
 fn a_file_system_that_gives_up() {
     let mut p = pipeline(40_000);
     let volume = Volume::ext4(&p, "errors=remount-ro");

@@ -6,13 +6,14 @@
 use ipc_pipeline::checkpoint::Checkpoint;
 use ipc_pipeline::entry::{Entry, LEN, Reason};
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::{Fold, Losses, Stats};
-use ipc_pipeline::snapshot::Snapshot;
+use ipc_pipeline::fold::{Closed, Closings, Fold, Losses, Rate, Span, Stats};
+use ipc_pipeline::settings::{Percentile, Settings, Unit, Weight, Window};
+use ipc_pipeline::snapshot::{Row, Snapshot};
 use num_bigint::BigInt;
 use proptest::prelude::*;
 
 const LOG_ID: u64 = 0x1234_5678_9abc_def0;
-const CASES: u32 = 50_000;
+const CASES: u32 = 33_400;
 
 fn config() -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
@@ -103,7 +104,7 @@ fn assert_are_statistics(stats: &Stats, samples: &[&Entry]) {
 
 /// stat dies and starts again from its checkpoint.
 fn restart(fold: Fold, entries: &[Entry]) -> Fold {
-    let Some(last) = entries.last() else { return Fold::new() };
+    let Some(last) = entries.last() else { return fold };
     let bytes = Checkpoint::new(LOG_ID, last, fold).encode();
     let checkpoint = Checkpoint::decode(&bytes).expect("a checkpoint can be read again");
     assert!(checkpoint.fits(LOG_ID, last));
@@ -145,7 +146,7 @@ proptest! {
             }
             n = end;
             assert_is_recomputation(&fold, &all[..n]);
-            prop_assert_eq!(publish(&fold).n, fold.n);
+            assert_rows(&fold, &all[..n], &Settings::default(), 0, true);
         }
     }
 
@@ -171,6 +172,260 @@ proptest! {
             assert_is_recomputation(&fold, &all[..bad]);
         }
     }
+}
+
+/// What may be asked for.
+fn settings() -> impl Strategy<Value = Settings> {
+    let percentile =
+        prop_oneof![Just(0), Just(50_000_000), Just(99_900_000), Just(100_000_000), 0..=100_000_000u32];
+    let weight = prop_oneof![Just(1u64 << 32), Just(429_496_730), 1..=1u64 << 32];
+    let window = (any::<bool>(), 1..=6u64, 1..=5u64);
+    let asked = (
+        prop::collection::vec(percentile, 0..4),
+        prop::option::of(weight),
+        prop::collection::vec(window, 0..4),
+    );
+    asked.prop_map(|(percentiles, weight, windows)| Settings {
+        percentiles: percentiles.into_iter().filter_map(Percentile::new).collect(),
+        ewma: weight.and_then(Weight::new),
+        windows: windows
+            .into_iter()
+            .filter_map(|(by_time, steps, step)| {
+                let unit = if by_time { Unit::Time } else { Unit::Samples };
+                Window::new(unit, steps * step, step)
+            })
+            .collect(),
+    })
+}
+
+/// A history in which time passes slowly, with a leap now and then; it may even go back.
+fn slow(seeds: &[Seed]) -> Vec<Entry> {
+    let mut t_ns = 0u64;
+    let with_time = |(kind, channel, value, time): Seed| {
+        t_ns = match (kind, time % 40) {
+            (0, _) => 0,
+            (_, 0) => t_ns / 2,
+            (_, 1) => t_ns.saturating_add(time % 1000),
+            (_, 2) => u64::MAX - time % 9,
+            (_, step) => t_ns.saturating_add(step % 4),
+        };
+        (kind, channel, value, t_ns)
+    };
+    entries(&seeds.iter().copied().map(with_time).collect::<Vec<_>>())
+}
+
+/// The samples of a channel from entry `from` on in the present epoch, each with the time that had come by then, and
+/// that time at `from` and at the end.
+struct Epoch<'a> {
+    samples: Vec<(u64, &'a Entry)>,
+    at_from: Option<u64>,
+    now: u64,
+}
+
+impl Epoch<'_> {
+    fn of(all: &[Entry], from: usize, channel: u16) -> Epoch<'_> {
+        let begin = all.iter().rposition(|e| e.kind == 2).unwrap_or(0);
+        let mut epoch = Epoch { samples: Vec::new(), at_from: None, now: 0 };
+        for (i, e) in all.iter().enumerate().skip(begin) {
+            if i == from && from > begin {
+                epoch.at_from = Some(epoch.now);
+            }
+            if e.kind == 1 || e.kind == 3 && [1, 2, 5].contains(&e.flags) {
+                epoch.now = epoch.now.max(e.t_ns);
+            }
+            if e.kind == 1 && e.channel == channel && i >= from {
+                epoch.samples.push((epoch.now, e));
+            }
+        }
+        if from == all.len() && from > begin {
+            epoch.at_from = Some(epoch.now);
+        }
+        epoch
+    }
+
+    /// The last closed window: where it lies, and its samples.
+    fn window(&self, window: &Window) -> Option<(u64, u64, Vec<&Entry>)> {
+        let by_time = window.unit() == Unit::Time;
+        let position = if by_time { self.now } else { self.samples.len() as u64 };
+        let to = position / window.step() * window.step();
+        let from = to.checked_sub(window.size())?;
+        // The step in which a fold went on is not known as a whole.
+        let known = self
+            .at_from
+            .filter(|_| by_time)
+            .map_or(0, |now| (now / window.step()).saturating_add(1).saturating_mul(window.step()));
+        let inside = |i: usize, now: u64| (from..to).contains(&if by_time { now } else { i as u64 });
+        let samples = self.samples.iter().enumerate().filter(|(i, (now, _))| inside(*i, *now));
+        (from >= known).then(|| (from, to, samples.map(|(_, (_, e))| *e).collect()))
+    }
+
+    fn ewma(&self, weight: Weight) -> Option<BigInt> {
+        let one = BigInt::from(1u64 << 32);
+        let values = self.samples.iter().map(|(_, e)| BigInt::from(e.value) * &one);
+        values.reduce(|y, x| {
+            let product = (x - &y) * weight.units();
+            // Towards minus infinity.
+            let rest = ((&product % &one) + &one) % &one;
+            y + (product - rest) / &one
+        })
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        let [.., (_, a), (_, b)] = self.samples.as_slice() else { return None };
+        let time_ns = b.t_ns.checked_sub(a.t_ns).filter(|time| *time > 0)?;
+        Some(Rate { change: b.value as i64 - a.value as i64, time_ns })
+    }
+}
+
+/// The nearest-rank percentile: exact for codes of 16 bits, beyond them cut to eleven significant bits, but never outside
+/// of the samples.
+fn percentile(samples: &[&Entry], p: Percentile) -> Option<i32> {
+    let mut values: Vec<i32> = samples.iter().map(|e| e.value).collect();
+    values.sort_unstable();
+    let (above, below) = (BigInt::from(p.millionths()) * values.len(), BigInt::from(100_000_000));
+    let rank = usize::try_from((above + &below - 1) / below).expect("a small number").max(1);
+    let cut = |magnitude: i64| {
+        let bits = 64 - magnitude.leading_zeros();
+        if bits <= 16 { magnitude } else { magnitude >> (bits - 11) << (bits - 11) }
+    };
+    let value = i64::from(*values.get(rank - 1)?);
+    let near = if value < 0 { -1 - cut(-1 - value) } else { cut(value) } as i32;
+    Some(near.max(*values.first()?).min(*values.last()?))
+}
+
+/// Every row of what a reader of the register sees, from its definition. The fold has gone on with these settings behind
+/// entry number `from`; percentiles of channels with samples before it are known if `counted`.
+fn assert_rows(fold: &Fold, all: &[Entry], settings: &Settings, from: usize, counted: bool) {
+    let snapshot = publish(fold);
+    let mut rows = snapshot.rows.iter();
+    for channel in 0..32 {
+        let samples: Vec<&Entry> = all.iter().filter(|e| e.kind == 1 && e.channel == channel).collect();
+        if samples.is_empty() {
+            continue;
+        }
+        let epoch = Epoch::of(all, from, channel);
+        let row = rows.next().expect("a row for each channel");
+        assert_eq!((row.channel, row.window), (channel, None));
+        assert_are_statistics(&row.stats, &samples);
+        assert_eq!(row.rate, epoch.rate());
+        assert_eq!(row.weight, settings.ewma);
+        assert_eq!(row.ewma.map(BigInt::from), settings.ewma.and_then(|weight| epoch.ewma(weight)));
+        let is_new = !all[..from].iter().any(|e| e.kind == 1 && e.channel == channel);
+        assert_percentiles(row, settings, (counted || is_new).then_some(&samples));
+        for (window, number) in settings.windows.iter().zip(1..) {
+            let row = rows.next().expect("a row for each window");
+            let of = row.window.expect("a window");
+            assert_eq!((row.channel, of.number, of.window), (channel, number, *window));
+            let wanted = epoch.window(window);
+            assert_eq!(of.span, wanted.as_ref().map(|(from, to, _)| (*from, *to)), "{window} {channel}");
+            let samples = wanted.map(|(_, _, samples)| samples).unwrap_or_default();
+            if samples.is_empty() {
+                assert_eq!(row.stats, Stats::default());
+            } else {
+                assert_are_statistics(&row.stats, &samples);
+            }
+            assert_percentiles(row, settings, Some(&samples));
+        }
+    }
+    assert_eq!(rows.next(), None);
+}
+
+fn assert_percentiles(row: &Row, settings: &Settings, samples: Option<&Vec<&Entry>>) {
+    let wanted =
+        settings.percentiles.iter().map(|p| (*p, samples.and_then(|samples| percentile(samples, *p))));
+    assert_eq!(row.percentiles, wanted.collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Percentiles, windows, fading average and rate, with restarts from checkpoints and a change of settings on the way.
+    #[test]
+    fn everything_asked_for_is_a_recomputation(
+        seeds in history(),
+        first in settings(),
+        second in settings(),
+        cuts in prop::collection::vec((0..12usize, 0..6u8), 1..6),
+    ) {
+        let all = slow(&seeds);
+        let mut fold = Fold::with(&first);
+        let (mut n, mut from, mut asked, mut counted) = (0, 0, &first, true);
+        for (length, action) in cuts.into_iter().chain([(usize::MAX, 0)]) {
+            let end = n + length.min(all.len() - n);
+            if action == 5 && *asked != second {
+                counted = n == 0 || counted && !asked.percentiles.is_empty();
+                (asked, from) = (&second, n);
+                fold = fold.go_on_with(&second);
+            }
+            prop_assert_eq!(fold.fold_bytes(&bytes(&all[n..end])), Ok(end - n));
+            if action > 2 {
+                fold = restart(fold, &all[..end]);
+            }
+            n = end;
+            prop_assert_eq!(fold.settings(), asked);
+            assert_rows(&fold, &all[..n], asked, from, counted);
+        }
+        // Other settings in between leave no trace in the totals.
+        assert_is_recomputation(&fold, &all);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: config().cases / 4, ..config() })]
+
+    #[test]
+    fn every_window_that_closes_is_told_once(seeds in history(), settings in settings()) {
+        let all = slow(&seeds);
+        let mut closings = Closings::after(Fold::with(&settings));
+        let is_next_epoch = |_: &Entry, next: &Entry| next.kind != 2;
+        for epoch in all.chunk_by(is_next_epoch) {
+            let mut told = Vec::new();
+            for e in epoch {
+                closings.take(e, e.kind().expect("known"), &mut |closed: Closed| told.push(closed));
+            }
+            let mut told: Vec<_> = told.into_iter().map(|c| (c.channel, c.window, c.span)).collect();
+            prop_assert!(told.iter().all(|(_, window, span)| *window < 3 && span.stats.count > 0));
+            told.sort_by_key(|(channel, window, span)| (*channel, *window, span.to));
+            assert_eq!(told, closed(epoch, &settings));
+        }
+    }
+}
+
+/// All windows of an epoch that are closed at its end and have samples, by channel, window and end.
+fn closed(all: &[Entry], settings: &Settings) -> Vec<(u16, usize, Span)> {
+    let mut found = Vec::new();
+    for (channel, (i, window)) in
+        (0..32).flat_map(|c| settings.windows.iter().enumerate().map(move |w| (c, w)))
+    {
+        let epoch = Epoch::of(all, 0, channel);
+        let by_time = window.unit() == Unit::Time;
+        let positions: Vec<u64> =
+            epoch.samples.iter().zip(0..).map(|((now, _), i)| if by_time { *now } else { i }).collect();
+        let end = if by_time { epoch.now } else { positions.len() as u64 };
+        let panes = positions.iter().map(|position| position / window.step());
+        let ends = panes.flat_map(|pane| (1..=window.steps()).filter_map(move |step| pane.checked_add(step)));
+        let ends: std::collections::BTreeSet<u64> = ends.filter(|to| *to <= end / window.step()).collect();
+        for to in ends.into_iter().map(|pane| pane * window.step()) {
+            let Some(from) = to.checked_sub(window.size()) else { continue };
+            let inside = |position: &u64| (from..to).contains(position);
+            let samples: Vec<&Entry> = positions
+                .iter()
+                .zip(&epoch.samples)
+                .filter(|(p, _)| inside(p))
+                .map(|(_, (_, e))| *e)
+                .collect();
+            found.push((channel, i, span(from, to, &samples, settings)));
+        }
+    }
+    found
+}
+
+fn span(from: u64, to: u64, samples: &[&Entry], settings: &Settings) -> Span {
+    let mut fold = Fold::new();
+    let again = samples.iter().zip(1..).map(|(e, seq)| Entry { seq, channel: 0, ..**e }.seal());
+    again.for_each(|e| fold.fold(&e).expect("a good entry"));
+    let codes = settings.percentiles.iter().filter_map(|p| percentile(samples, *p)).collect();
+    Span { from, to, stats: fold.channel(0).copied().unwrap_or_default(), codes }
 }
 
 /// Mean, variance and deviation of `values`, each from its definition.

@@ -37,7 +37,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("names", &[]),
         ("objects", &["lock", "names", "segment", "spool"]),
         ("page", &["segment", "spool", "sys"]),
-        ("publisher", &["page", "ring", "segment", "spool", "sys"]),
+        ("publisher", &["grid", "page", "ring", "segment", "spool", "sys"]),
         ("reader", &["disk", "entry", "header", "mark"]),
         ("record", &["disk", "entry", "header", "mark", "recovery"]),
         ("recovery", &["disk", "entry", "header", "mark", "record"]),
@@ -48,7 +48,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("args", &["config", "names"]),
-        ("config", &["address", "decimal", "entry", "names"]),
+        ("config", &["address", "decimal", "entry", "names", "settings"]),
         (
             "daemon",
             &[

@@ -68,6 +68,11 @@ impl Reason {
         }
     }
 
+    /// Does its instant say how far samples have come? That of bad input and of what was given up does not.
+    pub const fn takes_time(self) -> bool {
+        matches!(self, Reason::Missed | Reason::Unread | Reason::Full)
+    }
+
     /// The word users read.
     pub const fn name(self) -> &'static str {
         match self {

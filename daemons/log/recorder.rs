@@ -130,7 +130,8 @@ fn open_record(
     }
 }
 
-/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to stop.
+/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to
+/// stop, and there is no end to it.
 fn open_aside(
     context: &mut Context,
     shared: &Shared,
@@ -144,18 +145,23 @@ fn open_aside(
         let _ = to_us.send(try_open(&dir, &settings)); // nobody waits any more when we were told to stop
     });
     spawned.map_err(|e| Failure::system(format!("cannot start the thread that opens the record: {e}")))?;
-    let begun = sys::monotonic_ns();
+    let (begun, mut told) = (sys::monotonic_ns(), None);
     loop {
         match opened.recv_timeout(Duration::from_nanos(LOOK_NS)) {
             Ok(result) => return Ok(Some(result)),
-            Err(_) if context.stopping() => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::new(EXIT_BUG, "opening the record ended"));
             }
-            Err(RecvTimeoutError::Timeout) if sys::monotonic_ns() - begun < STUCK_NS => {
-                show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
-            }
-            Err(RecvTimeoutError::Timeout) => {} // no longer excused with the watchdog
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = sys::monotonic_ns();
+        // Told to stop, we still owe the record what the spool holds (rule E9).
+        if context.stopping() && now - *told.get_or_insert(now) > DRAIN_NS {
+            return Ok(None);
+        }
+        // Later it is no longer excused with the watchdog.
+        if now - begun < STUCK_NS {
+            show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
         }
     }
 }

@@ -18,6 +18,7 @@ use ipc_pipeline::reader::RecordReader;
 use ipc_pipeline::register::Register;
 use ipc_pipeline::ring;
 use ipc_pipeline::segment::{Access, Segments, Shm};
+use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::Snapshot;
 use ipc_pipeline::spool::SpoolReader;
 use ipc_pipeline::sys::{self, Map};
@@ -42,6 +43,8 @@ struct Follower {
     spool: Option<SpoolReader<Map>>,
     record: Option<RecordReader>,
     log_id: u64,
+    /// What is asked for.
+    settings: Settings,
     fold: Fold,
     buffer: Vec<u8>,
     /// The record's end when we began: nothing is published before it is reached, so that n never falls.
@@ -114,6 +117,7 @@ impl Follower {
             spool: None,
             record: None,
             log_id: 0,
+            settings: context.config.stat.settings.clone(),
             fold: Fold::new(),
             buffer: Vec::with_capacity(CHUNK * LEN),
             catch_up: 0,
@@ -210,7 +214,8 @@ impl Follower {
         }
         (self.log_id, self.catch_up) = (log_id, durable);
         self.record = None;
-        self.fold = self.newest_checkpoint(log_id, durable).unwrap_or_default();
+        let kept = self.newest_checkpoint(log_id, durable);
+        self.fold = kept.unwrap_or_else(|| Fold::with(&self.settings));
         self.replay_ns = 0;
         self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
         self.page.set_identity(log_id, self.fold.epoch);
@@ -220,8 +225,10 @@ impl Follower {
         let found = checkpoint::list(&self.names.stat_dir()).unwrap_or_default();
         found.into_iter().find_map(|(n, path)| {
             let checkpoint = Checkpoint::load(&path).ok().filter(|_| n <= durable)?;
+            // What was never asked for cannot be made of it, only of the record.
+            let suits = *checkpoint.fold.settings() == self.settings;
             let entry = self.entry(n)?;
-            checkpoint.fits(log_id, &entry).then_some(checkpoint.fold)
+            (suits && checkpoint.fits(log_id, &entry)).then_some(checkpoint.fold)
         })
     }
 

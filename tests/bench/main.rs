@@ -6,6 +6,7 @@ mod latency;
 mod pipeline;
 mod probe;
 mod ring;
+mod statistics;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -18,12 +19,16 @@ fn main() {
         Some("latency") => latency::run(),
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
-        Some(other) => println!("unknown measurement {other}; there are: ring, latency, pipeline, idle"),
+        Some("statistics") => statistics::run(),
+        Some(other) => {
+            println!("unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics")
+        }
         None => {
             ring::run();
             latency::run();
             pipeline::idle();
             pipeline::run();
+            statistics::run();
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Statistics once more, with big integers (I4).
 
-use super::{ABANDONED, BAD, CORRUPT, Entry, FULL, Faults, LOSS, MISSED, Record, SAMPLE, UNREAD};
+use super::more::{Asked, Kept, More};
+use super::{ABANDONED, BAD, CORRUPT, EPOCH, Entry, FULL, Faults, LOSS, MISSED, Record, SAMPLE, UNREAD};
 use num_bigint::BigInt;
 use std::collections::BTreeMap;
 
-/// One row that stat published: its values after entry `n`.
+/// One row that stat published: its values after entry `n`, since the start or in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Published {
     pub n: u64,
@@ -26,6 +27,7 @@ pub struct Published {
     pub abandoned: u64,
     pub corrupt: u64,
     pub unread: u64,
+    pub more: More,
 }
 
 /// Every published row must be what the first `n` entries of the record give, bit for bit.
@@ -34,7 +36,7 @@ pub fn check_statistics(record: &Record, published: &[Published]) -> Faults {
     let mut rows: Vec<&Published> = published.iter().collect();
     rows.sort_by_key(|r| r.n);
     let mut rows = rows.into_iter().peekable();
-    let mut fold = Fold::default();
+    let mut fold = Fold { asked: Asked::by(published), ..Fold::default() };
     while let Some(row) = rows.next_if(|r| r.n == 0) {
         fold.compare(row, &mut faults);
     }
@@ -64,6 +66,9 @@ pub fn totals(record: &Record, channel: u16) -> Published {
 
 #[derive(Default)]
 struct Fold {
+    asked: Asked,
+    /// How far time has come in the epoch.
+    now: u64,
     channels: BTreeMap<u16, Channel>,
     epoch: u32,
     missed: u64,
@@ -86,13 +91,25 @@ struct Channel {
     first: i32,
     last: i32,
     t_ns: u64,
+    kept: Kept,
 }
 
 impl Fold {
     fn add(&mut self, e: &Entry) {
         self.epoch = e.epoch;
+        if e.kind == SAMPLE || e.kind == LOSS && [MISSED, FULL, UNREAD].contains(&e.flags) {
+            self.now = self.now.max(e.t_ns);
+        }
         match (e.kind, e.flags) {
-            (SAMPLE, _) => self.channels.entry(e.channel).or_insert_with(|| Channel::new(e.value)).add(e),
+            (SAMPLE, _) => {
+                let channel = self.channels.entry(e.channel).or_insert_with(|| Channel::new(e.value));
+                channel.add(e);
+                channel.kept.add(e, self.now, &self.asked);
+            }
+            (EPOCH, _) => {
+                self.now = 0;
+                self.channels.values_mut().for_each(|channel| channel.kept.begin_epoch());
+            }
             (CORRUPT, _) => self.corrupt += 1,
             (LOSS, MISSED) => self.missed += e.count(),
             (LOSS, FULL) => self.full += e.count(),
@@ -114,6 +131,7 @@ impl Fold {
         }
         let none_yet = self.channels.is_empty();
         match self.channels.get_mut(&row.channel) {
+            Some(channel) if row.more.window > 0 => channel.compare_window(row, self.now, faults),
             Some(channel) => channel.compare(row, faults),
             None if none_yet && row.channel == u16::MAX && row.count == 0 => (),
             None => faults.add(format!("published for n = {}: channel {} has no sample", row.n, row.channel)),
@@ -135,6 +153,7 @@ impl Channel {
             first,
             last: first,
             t_ns: 0,
+            kept: Kept::default(),
         }
     }
 
@@ -174,8 +193,23 @@ impl Channel {
         }
     }
 
+    fn compare_window(&mut self, row: &Published, now: u64, faults: &mut Faults) {
+        let wanted = self.kept.window(row, now);
+        if wanted != *row {
+            faults.add(format!(
+                "published for n = {}, channel {}: {row:?}; the record gives {wanted:?}",
+                row.n, row.channel
+            ));
+        }
+    }
+
     fn compare(&mut self, row: &Published, faults: &mut Faults) {
         self.carry();
+        let more = self.kept.totals(row);
+        if more != row.more {
+            let told = row.more;
+            faults.add(format!("published for n = {}: {told:?}; the record gives {more:?}", row.n));
+        }
         let small = (self.count, self.min, self.max, self.first, self.last, self.t_ns);
         let told = (row.count, row.min, row.max, row.first, row.last, row.t_ns);
         if small != told {

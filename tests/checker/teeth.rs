@@ -473,6 +473,10 @@ fn row(w: &Writer, n: u64) -> Published {
     let lost = |reason| {
         lines.iter().filter(|l| l.kind == LOSS && l.flags == reason).map(|l| l.wide as u32 as u64).sum()
     };
+    let rate = match epoch_samples(w, n).as_slice() {
+        [.., (a, a_ns), (b, b_ns)] => (b - a, b_ns - a_ns),
+        _ => (0, 0),
+    };
     let (min, max) = (samples.iter().min_by_key(|s| s.0), samples.iter().max_by_key(|s| s.0));
     Published {
         n,
@@ -492,6 +496,82 @@ fn row(w: &Writer, n: u64) -> Published {
         abandoned: lost(ABANDONED),
         corrupt: 0,
         unread: lost(UNREAD),
+        more: More { change: rate.0, time_ns: rate.1, ..More::default() },
+    }
+}
+
+/// The samples of the epoch in which line n stands, and their t.
+fn epoch_samples(w: &Writer, n: u64) -> Vec<(i64, u64)> {
+    let lines = &w.lines[..n as usize];
+    let begin = lines.iter().rposition(|l| l.kind == EPOCH).unwrap_or(0);
+    let samples = lines[begin..].iter().filter(|l| l.kind == SAMPLE);
+    samples.map(|l| (l.wide as u32 as i32 as i64, l.t_ns)).collect()
+}
+
+/// The last closed window of 100 samples, by steps of 50, with its median and its largest.
+fn window_row(w: &Writer, n: u64) -> Published {
+    let all = epoch_samples(w, n);
+    let asked = [50_000_000, 100_000_000, 0, 0, 0, 0, 0, 0];
+    let more = More { window: 1, unit: 2, size: 100, step: 50, percentiles: 2, asked, ..More::default() };
+    let row = Published { more, ..row(w, n) };
+    let to = all.len() / 50 * 50;
+    if to < 100 {
+        let none =
+            Published { count: 0, sum: 0, sum_squares: 0, min: 0, max: 0, first: 0, last: 0, t_ns: 0, ..row };
+        return none;
+    }
+    let inside = &all[to - 100..to];
+    let mut values: Vec<i64> = inside.iter().map(|s| s.0).collect();
+    let (first, last) = (values[0] as i32, values[99] as i32);
+    values.sort();
+    let (min, max) = (values[0] as i32, values[99] as i32);
+    let codes = [values[49] as i32, max, 0, 0, 0, 0, 0, 0];
+    let (from, to) = (to as u64 - 100, to as u64);
+    Published {
+        count: 100,
+        sum: values.iter().sum::<i64>() as i128,
+        sum_squares: values.iter().map(|v| (v * v) as u128).sum(),
+        min,
+        max,
+        first,
+        last,
+        t_ns: inside[99].1,
+        more: More { closed: 1, known: 1, from, to, codes, ..more },
+        ..row
+    }
+}
+
+#[test]
+fn wrong_windows_are_found() {
+    let w = Writer::usual();
+    let n = w.lines.len() as u64;
+    let record = w.write().report().record;
+    let rows: Vec<Published> = (10..=n).map(|n| window_row(&w, n)).collect();
+    let faults = check_statistics(&record, &rows);
+    assert!(faults.is_empty(), "{faults}");
+    let lies: [fn(&mut Published); 10] = [
+        |r| r.count += 1,
+        |r| r.sum -= 1,
+        |r| r.sum_squares += 1,
+        |r| r.max += 1,
+        |r| r.last += 1,
+        |r| r.t_ns += 1,
+        |r| r.more.from += 50,
+        |r| r.more.closed = 0,
+        |r| r.more.codes[0] += 1,
+        |r| r.more.codes[2] += 1,
+    ];
+    for (i, lie) in lies.into_iter().enumerate() {
+        let mut told = window_row(&w, 480);
+        lie(&mut told);
+        assert!(!check_statistics(&record, &[told]).is_empty(), "lie {i}");
+    }
+    let lies: [fn(&mut More); 4] =
+        [|m| m.change += 1, |m| m.time_ns -= 1, |m| m.ewma += 1, |m| (m.percentiles, m.known) = (1, 1)];
+    for (i, lie) in lies.into_iter().enumerate() {
+        let mut told = row(&w, 480);
+        lie(&mut told.more);
+        assert!(!check_statistics(&record, &[told]).is_empty(), "lie {i} about the totals");
     }
 }
 

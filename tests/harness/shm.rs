@@ -1,7 +1,7 @@
 //! Reading the segments from outside, by pread: no map, so a truncated file cannot hurt us.
 
 use super::Role;
-use crate::checker::{Published, crc};
+use crate::checker::{More, Published, crc};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -203,7 +203,32 @@ fn row(b: &[u8; 512], version: u64) -> Option<SnapshotRow> {
             abandoned: u64_at(112),
             corrupt: u64_at(120),
             unread: u64_at(128),
+            more: more(b),
         },
         log_id: u64_at(136),
     })
+}
+
+/// What a row says behind the totals.
+fn more(b: &[u8; 512]) -> More {
+    let u64_at = |at: usize| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
+    let u32_at = |at: usize| u32::from_le_bytes(b[at..at + 4].try_into().unwrap());
+    More {
+        window: b[144],
+        unit: b[145],
+        percentiles: b[146],
+        closed: b[147],
+        known: b[148],
+        has_ewma: b[149],
+        size: u64_at(152),
+        step: u64_at(160),
+        from: u64_at(168),
+        to: u64_at(176),
+        asked: std::array::from_fn(|i| u32_at(184 + 4 * i)),
+        codes: std::array::from_fn(|i| u32_at(216 + 4 * i) as i32),
+        weight: u64_at(248),
+        ewma: u64_at(256) as i64,
+        change: u64_at(264) as i64,
+        time_ns: u64_at(272),
+    }
 }

@@ -5,16 +5,17 @@
 use super::fault::{Fault, Place};
 use crate::decimal::Decimal;
 use crate::entry::MAX_CHANNELS;
+use crate::settings::WINDOWS_MAX;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The sections, in the order of config/pipeline.toml.
-const SECTIONS: [&str; 9] =
-    ["instance", "source", "conv", "spool", "edge", "log", "stat", "report", "channel"];
+const SECTIONS: [&str; 10] =
+    ["instance", "source", "conv", "spool", "edge", "log", "stat", "report", "channel", "window"];
 /// The sections that are tables of an array, written as `[[channel]]`, and how many of them there may be.
-const REPEATED: [(&str, usize); 1] = [("channel", MAX_CHANNELS)];
+const REPEATED: [(&str, usize); 2] = [("channel", MAX_CHANNELS), ("window", WINDOWS_MAX)];
 
 /// A value, as far as any key can use it.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ enum Value {
     Flag(bool),
     /// A number with a point or an exponent, as it is written.
     Float(String),
+    /// Several values.
+    List(Vec<Value>),
     /// Of a kind that no key takes: its type and, where short, its text.
     Other(&'static str, String),
 }
@@ -39,7 +42,14 @@ impl Value {
             },
             DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
             DeValue::Datetime(date) => Value::Other("date", format!(" {date}")),
-            DeValue::Array(_) => Value::Other("array", String::new()),
+            DeValue::Array(array) => {
+                // A list in a list is for no key; looking no deeper keeps a deep one from filling the stack.
+                let inner = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+                    DeValue::Array(_) => Value::Other("array", String::new()),
+                    value => Value::of(value),
+                };
+                Value::List(array.iter().map(inner).collect())
+            }
             DeValue::Table(_) => Value::Other("table", String::new()),
         }
     }
@@ -51,6 +61,7 @@ impl Value {
             Value::Int(number) => number.to_string(),
             Value::Flag(flag) => flag.to_string(),
             Value::Float(text) => shorten(&format!("float {text}")),
+            Value::List(_) => "array".to_owned(),
             Value::Other(kind, text) => shorten(&format!("{kind}{text}")),
         }
     }
@@ -122,7 +133,9 @@ impl Section {
     pub fn skip(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.items.remove(*key);
-            self.known.push(key);
+            if !self.known.contains(key) {
+                self.known.push(key);
+            }
         }
     }
 
@@ -169,6 +182,86 @@ impl Section {
         let allowed = if is_text { allowed } else { &format!("text in quotes: {allowed}") };
         self.take(key, allowed, |item| match (&item.value, &item.raw) {
             (Value::Text(text), _) | (_, Some(text)) => read(text),
+            _ => None,
+        })
+    }
+
+    /// A list of texts that `read` understands, or a single one; `allowed` says what they are.
+    pub fn texts<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.list(key, allowed, |value| match value {
+            Value::Text(text) => read(text),
+            _ => None,
+        })
+    }
+
+    /// A list of integers within `range`, or a single one.
+    pub fn ints<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<Found<Vec<T>>>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        let allowed = format!("integers from {} to {}, like [1, 2]", range.start(), range.end());
+        self.list(key, &allowed, |value| match value {
+            Value::Int(number) => T::try_from(*number).ok().filter(|number| range.contains(number)),
+            _ => None,
+        })
+    }
+
+    /// A list of decimal numbers, or a single one, that `read` understands; `allowed` says which those are.
+    pub fn decimals<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&Decimal) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.list(key, allowed, |value| match value {
+            Value::Float(text) => Decimal::read(&text.replace('_', "")).and_then(|number| read(&number)),
+            Value::Int(number) => Decimal::read(&number.to_string()).and_then(|number| read(&number)),
+            _ => None,
+        })
+    }
+
+    /// A list of which every value is good and which is not empty.
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.known.push(key);
+        let item = self.items.remove(key)?;
+        let values = match &item.value {
+            Value::List(values) => values.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        let bad = values.iter().find(|value| read(value).is_none());
+        let found = match bad {
+            Some(bad) => bad.found(),
+            None if values.is_empty() => "an empty list".to_owned(),
+            None => {
+                let value = values.iter().filter_map(read).collect();
+                return Some(Found { value, place: item.place });
+            }
+        };
+        self.fault(item.place, key, format!("found {found}; allowed: {allowed}"));
+        None
+    }
+
+    /// A text or an integer that is understood; `allowed` says what that is.
+    pub fn text_or_int<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        text: impl FnOnce(&str) -> Option<T>,
+        int: impl FnOnce(i128) -> Option<T>,
+    ) -> Option<Found<T>> {
+        self.take(key, allowed, |item| match &item.value {
+            Value::Text(found) => text(found),
+            Value::Int(number) => int(*number),
             _ => None,
         })
     }

@@ -182,9 +182,10 @@ mod tests {
         for (below, above) in (0..2 * HALF).zip(1..2 * HALF) {
             assert!(code(below) < code(above), "{below}");
             assert_eq!(bucket(code(below)), below);
-            // The code before that of the next bucket is in this one, but on the negative side that one's last.
-            let edge = if above < HALF { above } else { below };
-            assert_eq!(bucket(code(above) - if above < HALF { 0 } else { 1 }), edge);
+            // Of a bucket the code nearest to zero is known; the one beside it belongs to the neighbour.
+            let (beside, neighbour) =
+                if above < HALF { (code(below) + 1, above) } else { (code(above) - 1, below) };
+            assert_eq!(bucket(beside), neighbour);
         }
         for c in [65_536, 65_599, 65_600, 1 << 20, (1 << 20) + 1023, (1 << 20) + 1024, i32::MAX] {
             let error = c as i64 - code(bucket(c)) as i64;

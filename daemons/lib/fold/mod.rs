@@ -8,14 +8,16 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod closings;
 mod histogram;
 mod stats;
 mod windows;
 
+pub use closings::{Closed, Closings};
 pub use stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 pub use windows::Span;
 
-use crate::entry::{Entry, Kind, LEN, MAX_CHANNELS, Reason};
+use crate::entry::{Entry, Kind, LEN, MAX_CHANNELS};
 use crate::settings::Settings;
 use thiserror::Error;
 use windows::Measures;
@@ -102,7 +104,7 @@ impl Fold {
     }
 
     /// The same fold, going on with other settings. The totals go on as they are, and so do percentiles if they were asked
-    /// for before; they stay unknown otherwise. Everything that belongs to the epoch begins anew behind entry n, windows
+    /// for before; otherwise they stay unknown where there are samples already. Everything that belongs to the epoch begins anew behind entry n, windows
     /// of time with the next whole step. With the same settings nothing changes.
     pub fn go_on_with(mut self, settings: &Settings) -> Fold {
         if self.n == 0 {
@@ -113,7 +115,8 @@ impl Fold {
         }
         let before = std::mem::replace(&mut self.measures, measures(settings));
         if let Some(measures) = &mut self.measures {
-            measures.go_on_from(before.map(|before| *before), self.now);
+            let has_samples = self.channels.iter().map(|channel| channel.stats.count > 0);
+            measures.go_on_from(before.map(|before| *before), has_samples, self.now);
         }
         self.channels.iter_mut().for_each(Channel::begin_epoch);
         self
@@ -201,7 +204,7 @@ impl Fold {
             Kind::Sample => self.take_sample(entry),
             Kind::Loss(reason) => {
                 self.losses.add(reason, entry.count());
-                if matches!(reason, Reason::Missed | Reason::Unread | Reason::Full) {
+                if reason.takes_time() {
                     self.reach(entry.t_ns);
                 }
             }
@@ -266,6 +269,7 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Reason;
 
     fn bytes(entries: &[Entry]) -> Vec<u8> {
         entries.iter().flat_map(|e| e.to_bytes()).collect()

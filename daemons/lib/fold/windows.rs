@@ -75,11 +75,18 @@ impl Measures {
     }
 
     /// Takes over from what was kept with other settings, at this time in the middle of an epoch.
-    pub fn go_on_from(&mut self, before: Option<Measures>, now: u64) {
+    pub fn go_on_from(
+        &mut self,
+        before: Option<Measures>,
+        has_samples: impl Iterator<Item = bool>,
+        now: u64,
+    ) {
         let mut before = before.map(|before| before.channels).unwrap_or_default().into_iter();
-        for channel in &mut self.channels {
+        for (channel, has_samples) in self.channels.iter_mut().zip(has_samples) {
             let known = before.next().and_then(|before| before.histogram);
-            channel.histogram = channel.histogram.take().and(known);
+            if has_samples {
+                channel.histogram = channel.histogram.take().and(known);
+            }
         }
         for (first, window) in self.first.iter_mut().zip(&self.settings.windows) {
             if window.unit() == Unit::Time {
@@ -127,6 +134,13 @@ impl Measures {
         if now >= self.border {
             self.close_panes(before, now);
         }
+    }
+
+    /// The next instant at which a pane that has samples, or a window with such panes, ends; `None`: there are none.
+    pub fn next_end(&self) -> Option<u64> {
+        let times = self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time);
+        let mut panes = times.flat_map(|(i, _)| self.channels.iter().filter_map(move |c| c.panes.get(i)));
+        panes.any(|panes| panes.open.count > 0 || !panes.closed.is_empty()).then_some(self.border)
     }
 
     fn close_panes(&mut self, before: u64, now: u64) {
@@ -187,7 +201,7 @@ fn fade(before: Option<i64>, value: i32, weight: Weight) -> i64 {
     let value = (value as i64) << 32;
     let Some(before) = before else { return value };
     let distance = value as i128 - before as i128;
-    before + ((distance * weight.units() as i128) >> 32) as i64
+    (before as i128 + ((distance * weight.units() as i128) >> 32)) as i64
 }
 
 impl Panes {
