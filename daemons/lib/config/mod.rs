@@ -19,6 +19,7 @@ use crate::settings::Settings;
 use document::Document;
 use std::io::Read;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Largest file that is read as configuration, in bytes.

@@ -12,6 +12,7 @@ use crate::decimal::DECIMALS_MAX;
 use crate::names;
 use crate::settings::{PERCENTILES_MAX, Percentile, Settings, Unit, Weight, Window};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// 1 MHz to 0.01 Hz.
