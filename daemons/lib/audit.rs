@@ -256,12 +256,19 @@ impl Audit {
     /// Audits the whole entries that `bytes` begins with and returns how many; up to 31 bytes may remain.
     pub fn take_bytes(&mut self, bytes: &[u8]) -> usize {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        entries.iter().for_each(|bytes| self.take(&Entry::from_bytes(bytes)));
+        entries.iter().for_each(|bytes| self.gather(&Entry::from_bytes(bytes)));
+        self.totals.settle();
         entries.len()
     }
 
     /// Audits the entry that stands next.
     pub fn take(&mut self, entry: &Entry) {
+        self.gather(entry);
+        self.totals.settle();
+    }
+
+    #[inline(always)]
+    fn gather(&mut self, entry: &Entry) {
         let seq = self.next;
         match self.check_form(entry) {
             Ok(kind) => {
