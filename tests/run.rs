@@ -500,6 +500,27 @@ fn status_running_and_stopped() {
     p.assert_nothing_left();
 }
 
+/// What is asked of stat is verified too; asked for other things it begins anew from the record, for the same it goes on.
+#[test]
+fn statistics_that_are_asked_for_can_change() {
+    let p = Pipeline::new("");
+    let asked = |more: &str| {
+        p.configure(&format!("[source]\nkind = \"random\"\nseed = 1\n[conv]\nrate = \"2 kHz\"\n{more}"));
+        let mut run = p.run(&["--for", "700ms"]);
+        run.wait_for_durable(100, BOUND);
+        run.ends_with(0, BOUND);
+        let text = p.expect(&["verify"], 0);
+        assert!(text.contains("equals a recomputation"), "{text}");
+        p.judge();
+    };
+    asked("");
+    let windows =
+        "[stat]\npercentiles = [0, 50, 99.9]\newma = 0.01\n[[window]]\nsize = \"200ms\"\nstep = \"50ms\"\n";
+    asked(windows);
+    asked(windows);
+    asked("[stat]\npercentiles = [1]\n[[window]]\nsize = 64\nstep = 1\n[[window]]\nsize = \"1s\"\n");
+}
+
 #[test]
 fn verify_and_export_of_a_living_record() {
     let p = Pipeline::of_lines(

@@ -95,7 +95,9 @@ fn config(capacity: u64, rate: &str) -> String {
     format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
-         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n",
+         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n\
+         [stat]\npercentiles = [50, 99]\newma = 0.1\n\
+         [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n",
         lines().display()
     )
 }

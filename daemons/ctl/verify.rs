@@ -123,7 +123,7 @@ enum Word {
     /// What it shows.
     Snapshot(Snapshot),
     /// What it has kept.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
 }
 
 impl Word {
@@ -208,7 +208,8 @@ fn last_word(path: &Path) -> Result<Result<Option<Snapshot>, SnapshotError>, Ver
 /// What stat kept for its next life. Deleting checkpoints is always safe, so a damaged one is no broken promise.
 fn newest_checkpoint(dir: &Path) -> Option<Word> {
     let kept = checkpoint::list(dir).ok()?;
-    kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok()).map(Word::Checkpoint)
+    let newest = kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok());
+    newest.map(Box::new).map(Word::Checkpoint)
 }
 
 fn read_register(path: &Path) -> io::Result<Vec<u8>> {

@@ -263,20 +263,22 @@ impl Audit {
         for part in entries.chunks(PART) {
             let all_whole = sys::all_whole(part);
             for entry in part.iter().map(Entry::from_bytes) {
-                self.take_checked(&entry, all_whole || entry.is_whole());
+                self.gather(&entry, all_whole || entry.is_whole());
             }
         }
+        self.totals.settle();
         entries.len()
     }
 
     /// Audits the entry that stands next.
     pub fn take(&mut self, entry: &Entry) {
-        self.take_checked(entry, entry.is_whole());
+        self.gather(entry, entry.is_whole());
+        self.totals.settle();
     }
 
     /// The same; `is_whole`: its CRC is right.
     #[inline(always)]
-    fn take_checked(&mut self, entry: &Entry, is_whole: bool) {
+    fn gather(&mut self, entry: &Entry, is_whole: bool) {
         let seq = self.next;
         match self.check_form(entry, is_whole) {
             Ok(kind) => {

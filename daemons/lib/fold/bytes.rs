@@ -1,7 +1,7 @@
 //! A whole [`Fold`] as bytes and back (docs/formats.md, "Fold").
 #![forbid(unsafe_code)]
 
-use super::histogram::Histogram;
+use super::histogram::{Histogram, from_runs};
 use super::stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 use super::windows::{self, Pane, Panes, next_pane};
 use super::{Channel, Fold, measures};
@@ -73,6 +73,7 @@ impl Fold {
         let Some(measures) = &mut self.measures else { return Some(()) };
         let kept = measures.channels.get_mut(number)?;
         kept.read(row, &channel, reader)?;
+        kept.find_left(channel.in_epoch(), &measures.settings);
         for (panes, window) in kept.panes.iter_mut().zip(&measures.settings.windows) {
             panes.read(channel.in_epoch(), reader)?;
             let next = next_pane(window, self.now, channel.in_epoch());
@@ -121,7 +122,7 @@ impl windows::Channel {
         let [has_histogram, has_ewma] = get(row, 2);
         let runs = reader.runs()?;
         self.histogram = match (self.histogram.take(), has_histogram) {
-            (Some(_), 1) => Some(Histogram::from_runs(runs, of.stats.count)?),
+            (Some(_), 1) => Some(read_counts(runs, of.stats.count)?),
             _ => None,
         };
         self.ewma = (has_ewma == 1).then(|| i64::from_le_bytes(get(row, 88)));
@@ -158,7 +159,7 @@ impl Panes {
     /// The counts of a pane, which has them if percentiles are asked for.
     fn check(&self, pane: &Pane) -> Option<Option<Histogram>> {
         match self.sum {
-            Some(_) => Some(Some(Histogram::from_runs(&pane.runs, pane.stats.count)?)),
+            Some(_) => Some(Some(read_counts(&pane.runs, pane.stats.count)?)),
             None => pane.runs.is_empty().then_some(None),
         }
     }
@@ -173,6 +174,12 @@ fn write_pane(number: u64, stats: &Stats, runs: &[u8], b: &mut Vec<u8>) {
 fn write_runs(runs: &[u8], b: &mut Vec<u8>) {
     b.extend((runs.len() as u64).to_le_bytes());
     b.extend(runs);
+}
+
+fn read_counts(runs: &[u8], total: u64) -> Option<Histogram> {
+    let mut histogram = Histogram::default();
+    histogram.add(&from_runs(runs, total)?);
+    Some(histogram)
 }
 
 /// What is left to read.

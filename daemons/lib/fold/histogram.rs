@@ -1,8 +1,9 @@
 //! How often each code came: the source of every percentile.
 //!
 //! Codes from -65536 to 65535 have a counter each. Beyond that each octave is cut into 1024 buckets, so that a bucket is
-//! never wider than 1/1024 of what it holds. Counters stand in pages of 256 that are made when they are first hit: at
-//! most 632 pages, 1.3 MiB. Only integers, and adding is all that happens, so histograms can be merged in any order.
+//! never wider than 1/1024 of what it holds. While few buckets were hit they stand in a list; then counters stand in pages
+//! of 256 that are made when they are first hit: at most 632 pages, 1.3 MiB. Only integers, and adding is all that
+//! happens, so histograms can be merged in any order.
 #![forbid(unsafe_code)]
 
 /// Counters in a page.
@@ -14,12 +15,24 @@ const SUB_BITS: u32 = 10;
 /// Buckets of either sign: 2^16 and those of 15 octaves.
 const HALF: u32 = EXACT + (15 << SUB_BITS);
 const PAGES: usize = 2 * HALF as usize / PAGE;
+/// The longest list.
+const LIST_MAX: usize = 1024;
+/// Buckets are counted in place if their range is at most so many times their number.
+const DENSE: usize = 4;
+/// Shorter ones are sorted by comparing, longer ones by two digits of nine bits.
+const RADIX_MIN: usize = 256;
+const RADIX_BITS: u32 = 9;
+
+/// A bucket and how often it was hit.
+pub(crate) type Count = (u32, u64);
 
 /// Counters by code. Two are equal if they count the same.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Histogram {
-    /// Empty until the first code comes, then [`PAGES`].
-    pages: Vec<Option<Box<[u64; PAGE]>>>,
+#[derive(Clone, Debug)]
+pub(crate) enum Histogram {
+    /// In rising order, each bucket once, no count 0.
+    Few(Vec<Count>),
+    /// [`PAGES`] pages.
+    Many(Vec<Option<Box<[u64; PAGE]>>>),
 }
 
 /// The bucket of a code; buckets rise with the codes. A negative code lies as far from the middle as `-1 - code`.
@@ -47,26 +60,64 @@ fn code(bucket: u32) -> i32 {
 }
 
 impl Histogram {
-    /// Counts one code, by its bucket.
-    #[inline(always)]
-    pub fn count(&mut self, bucket: u32) {
-        *self.counter(bucket) += 1;
-    }
-
-    #[inline(always)]
-    fn counter(&mut self, bucket: u32) -> &mut u64 {
-        let (page, at) = (bucket as usize / PAGE, bucket as usize % PAGE);
-        if self.pages.is_empty() {
-            self.pages.resize_with(PAGES, || None);
+    /// Adds counts that are in rising order.
+    pub fn add(&mut self, counts: &[Count]) {
+        if let Histogram::Few(list) = self {
+            list.extend(counts);
+            list.sort_by_key(|(bucket, _)| *bucket); // two runs in order: one pass
+            list.dedup_by(|next, kept| {
+                let same = next.0 == kept.0;
+                kept.1 += if same { next.1 } else { 0 };
+                same
+            });
+            if list.len() > LIST_MAX {
+                let list = std::mem::take(list);
+                *self = Histogram::Many(vec![None; PAGES]);
+                self.add(&list);
+            }
+        } else {
+            counts.iter().for_each(|(bucket, count)| self.change(*bucket, |counter| counter + count));
         }
-        &mut self.pages[page % PAGES].get_or_insert_with(|| Box::new([0; PAGE]))[at]
     }
 
-    /// The buckets that were hit, in rising order, and how often.
-    fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let pages = (0..).step_by(PAGE).zip(&self.pages);
+    /// Takes away what was added.
+    pub fn remove(&mut self, counts: &[Count]) {
+        counts
+            .iter()
+            .for_each(|(bucket, count)| self.change(*bucket, |counter| counter.saturating_sub(*count)));
+        if let Histogram::Few(list) = self {
+            list.retain(|(_, count)| *count > 0);
+        }
+    }
+
+    /// Changes one counter; in a list only if it is there.
+    #[inline(always)]
+    fn change(&mut self, bucket: u32, act: impl Fn(u64) -> u64) {
+        let counter = match self {
+            Histogram::Few(list) => {
+                let found = list.binary_search_by_key(&bucket, |(bucket, _)| *bucket).ok();
+                found.and_then(|at| list.get_mut(at)).map(|(_, count)| count)
+            }
+            Histogram::Many(pages) => {
+                let page = pages.get_mut(bucket as usize / PAGE);
+                let page = page.map(|page| page.get_or_insert_with(|| Box::new([0; PAGE])));
+                page.and_then(|page| page.get_mut(bucket as usize % PAGE))
+            }
+        };
+        if let Some(counter) = counter {
+            *counter = act(*counter);
+        }
+    }
+
+    /// The buckets that were hit, in rising order.
+    pub fn counts(&self) -> Vec<Count> {
+        let pages = match self {
+            Histogram::Few(list) => return list.clone(),
+            Histogram::Many(pages) => (0..).step_by(PAGE).zip(pages),
+        };
         let pages = pages.filter_map(|(first, page)| Some((first, page.as_deref()?)));
-        pages.flat_map(|(first, page)| (first..).zip(page.iter().copied())).filter(|(_, count)| *count > 0)
+        let counters = pages.flat_map(|(first, page)| (first..).zip(page.iter().copied()));
+        counters.filter(|(_, count)| *count > 0).collect()
     }
 
     /// For each rank, 1 to the number of codes, the code that stands there in rising order: of a bucket that holds
@@ -74,7 +125,7 @@ impl Histogram {
     pub fn codes_at(&self, ranks: &[u64]) -> Vec<i32> {
         let mut codes = vec![0; ranks.len()];
         let mut before = 0;
-        for (bucket, count) in self.iter() {
+        for (bucket, count) in self.counts() {
             let here = before + 1..=before + count;
             before += count;
             for (found, _) in codes.iter_mut().zip(ranks).filter(|(_, rank)| here.contains(rank)) {
@@ -84,53 +135,90 @@ impl Histogram {
         codes
     }
 
-    /// All of it in few bytes: for each bucket that was hit its distance from the one after the last, and its count.
+    /// All of it in few bytes, as [`to_runs`].
     pub fn to_runs(&self) -> Vec<u8> {
-        let mut runs = Vec::new();
+        to_runs(&self.counts())
+    }
+}
+
+/// Counts of buckets in any order, which may be changed by it.
+pub(crate) fn tally(buckets: &mut Vec<u32>) -> Vec<Count> {
+    let (Some(first), Some(last)) = (buckets.iter().min(), buckets.iter().max()) else { return Vec::new() };
+    let (first, range) = (*first, (last - first) as usize + 1);
+    if range <= DENSE * buckets.len() {
+        let mut counters = vec![0u32; range];
+        for bucket in buckets.iter() {
+            if let Some(counter) = counters.get_mut((bucket - first) as usize) {
+                *counter += 1;
+            }
+        }
+        let counts = (first..).zip(counters).filter(|(_, count)| *count > 0);
+        return counts.map(|(bucket, count)| (bucket, count.into())).collect();
+    }
+    sort(buckets);
+    let same = |a: &u32, b: &u32| a == b;
+    buckets.chunk_by(same).filter_map(|run| Some((*run.first()?, run.len() as u64))).collect()
+}
+
+fn sort(buckets: &mut Vec<u32>) {
+    if buckets.len() < RADIX_MIN {
+        return buckets.sort_unstable();
+    }
+    let mut sorted = vec![0; buckets.len()];
+    for shift in [0, RADIX_BITS] {
+        let digit = |bucket: u32| (bucket >> shift) as usize % (1 << RADIX_BITS);
+        let mut places = [0; 1 << RADIX_BITS];
+        buckets.iter().for_each(|bucket| places[digit(*bucket)] += 1);
         let mut next = 0;
-        for (bucket, count) in self.iter() {
-            push(&mut runs, (bucket - next).into());
-            push(&mut runs, count);
-            next = bucket + 1;
+        for place in &mut places {
+            next += std::mem::replace(place, next);
         }
-        runs
-    }
-
-    /// The histogram of these runs if it counts `total` codes; `None` if they are no runs, or of another number.
-    pub fn from_runs(runs: &[u8], total: u64) -> Option<Histogram> {
-        let (mut rest, mut counted, mut next) = (runs, 0u64, 0u64);
-        while !rest.is_empty() {
-            let bucket = next.checked_add(pull(&mut rest)?).filter(|b| *b < 2 * HALF as u64)?;
-            counted = counted.checked_add(pull(&mut rest)?)?;
-            next = bucket + 1;
+        for bucket in buckets.iter() {
+            let place = &mut places[digit(*bucket)];
+            if let Some(to) = sorted.get_mut(*place) {
+                *to = *bucket;
+            }
+            *place += 1;
         }
-        let mut histogram = Histogram::default();
-        histogram.add(runs);
-        (counted == total && histogram.to_runs() == runs).then_some(histogram)
+        std::mem::swap(buckets, &mut sorted);
     }
+}
 
-    /// Adds what [`Histogram::to_runs`] made of another one.
-    pub fn add(&mut self, runs: &[u8]) {
-        self.each(runs, |counter, count| *counter += count);
+/// Counts in few bytes: for each its distance from the bucket after the last one, and its count.
+pub(crate) fn to_runs(counts: &[Count]) -> Vec<u8> {
+    let mut runs = Vec::with_capacity(2 * counts.len());
+    let mut next = 0;
+    for (bucket, count) in counts {
+        push(&mut runs, (bucket - next).into());
+        push(&mut runs, *count);
+        next = bucket + 1;
     }
+    runs
+}
 
-    /// Takes away what was added.
-    pub fn remove(&mut self, runs: &[u8]) {
-        self.each(runs, |counter, count| *counter -= count);
+/// The counts of these runs if there are `total` in all; `None` if they are no runs, or of another number.
+pub(crate) fn from_runs(mut runs: &[u8], total: u64) -> Option<Vec<Count>> {
+    let (bytes, mut counted, mut next) = (runs, 0u64, 0u64);
+    let mut counts = Vec::new();
+    while !runs.is_empty() {
+        let bucket = next.checked_add(pull(&mut runs)?).filter(|b| *b < 2 * HALF as u64)?;
+        let count = pull(&mut runs).filter(|count| *count > 0)?;
+        counted = counted.checked_add(count)?;
+        counts.push((bucket as u32, count));
+        next = bucket + 1;
     }
+    (counted == total && to_runs(&counts) == bytes).then_some(counts)
+}
 
-    fn each(&mut self, mut runs: &[u8], act: impl Fn(&mut u64, u64)) {
-        let mut next = 0;
-        while let (Some(gap), Some(count)) = (pull(&mut runs), pull(&mut runs)) {
-            act(self.counter(next + gap as u32), count);
-            next += gap as u32 + 1;
-        }
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::Few(Vec::new())
     }
 }
 
 impl PartialEq for Histogram {
     fn eq(&self, other: &Histogram) -> bool {
-        self.iter().eq(other.iter())
+        self.counts() == other.counts()
     }
 }
 
@@ -164,7 +252,7 @@ mod tests {
 
     fn of(codes: &[i32]) -> Histogram {
         let mut histogram = Histogram::default();
-        codes.iter().for_each(|c| histogram.count(bucket(*c)));
+        histogram.add(&tally(&mut codes.iter().map(|c| bucket(*c)).collect()));
         histogram
     }
 
@@ -205,22 +293,55 @@ mod tests {
 
     #[test]
     fn runs_come_back() {
-        let histogram = of(&[i32::MIN, -1, 0, 0, 1, i32::MAX, 1 << 20, 300]);
-        let runs = histogram.to_runs();
-        assert_eq!(Histogram::from_runs(&runs, 8), Some(histogram.clone()));
-        assert_eq!(Histogram::from_runs(&[], 0), Some(Histogram::default()));
-        assert_eq!(Histogram::from_runs(&runs, 7), None);
+        let counts = of(&[i32::MIN, -1, 0, 0, 1, i32::MAX, 1 << 20, 300]).counts();
+        let runs = to_runs(&counts);
+        assert_eq!(from_runs(&runs, 8), Some(counts));
+        assert_eq!(from_runs(&[], 0), Some(vec![]));
+        assert_eq!(from_runs(&runs, 7), None);
         for cut in 1..runs.len() {
-            assert_eq!(Histogram::from_runs(&runs[..cut], 8), None, "{cut}");
+            assert_eq!(from_runs(&runs[..cut], 8), None, "{cut}");
         }
         // Not the shortest form, no count, a bucket beyond the last, more than 64 bits.
         for bad in [&[0x80, 0, 1][..], &[3, 0], &[255, 255, 255, 1, 1], &[255; 11]] {
-            assert_eq!(Histogram::from_runs(bad, 1), None);
+            assert_eq!(from_runs(bad, 1), None);
         }
-        let mut sum = of(&[4]);
-        sum.add(&runs);
-        sum.remove(&runs);
-        assert_eq!(sum, of(&[4]));
-        assert_ne!(sum, of(&[5]));
+    }
+
+    #[test]
+    fn few_and_many_count_the_same() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut sum, mut all) = (Histogram::default(), Vec::new());
+        let mut added = Vec::new();
+        for round in 0..40 {
+            let codes: Vec<i32> =
+                (0..random.usize(1..400)).map(|_| random.i32(..) >> random.u32(0..32)).collect();
+            added.push(of(&codes).counts());
+            sum.add(&added[round]);
+            all.extend(codes);
+            assert_eq!(sum, of(&all), "{round}");
+        }
+        assert!(matches!(sum, Histogram::Many(_)) && matches!(of(&all[..900]), Histogram::Few(_)));
+        for (round, counts) in added.iter().enumerate() {
+            sum.remove(counts);
+            let mut rest = Histogram::default();
+            added[round + 1..].iter().for_each(|counts| rest.add(counts));
+            assert_eq!(sum, rest);
+        }
+        let mut few = of(&[4, 4, 9]);
+        few.remove(&of(&[4, 9]).counts());
+        assert_eq!(few, of(&[4]));
+        assert_ne!(few, of(&[5]));
+    }
+
+    #[test]
+    fn both_ways_of_sorting_sort() {
+        let mut random = fastrand::Rng::with_seed(6);
+        for len in [0, 1, 255, 256, 257, 4096] {
+            let mut buckets: Vec<u32> = (0..len).map(|_| random.u32(..2 * HALF)).collect();
+            let mut wanted = buckets.clone();
+            wanted.sort();
+            sort(&mut buckets);
+            assert_eq!(buckets, wanted);
+        }
     }
 }

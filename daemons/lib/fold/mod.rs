@@ -170,6 +170,14 @@ impl Fold {
     /// It must be whole, of a known kind and have seq `n + 1`; otherwise nothing changes.
     #[inline(always)]
     pub fn fold(&mut self, entry: &Entry) -> Result<(), FoldError> {
+        let folded = self.gather(entry);
+        self.settle();
+        folded
+    }
+
+    /// Folds one entry, but leaves what it adds to histograms and windows to [`Fold::settle`].
+    #[inline(always)]
+    fn gather(&mut self, entry: &Entry) -> Result<(), FoldError> {
         let expected = self.n.wrapping_add(1);
         if !entry.is_whole() {
             return Err(FoldError::Damaged { seq: expected });
@@ -183,19 +191,27 @@ impl Fold {
         Ok(())
     }
 
+    /// Counts the samples that [`Fold::take`] has gathered: to be called after the last of them.
+    pub(crate) fn settle(&mut self) {
+        if let Some(measures) = &mut self.measures {
+            for (number, channel) in self.channels.iter().enumerate() {
+                measures.settle(number, channel.in_epoch());
+            }
+        }
+    }
+
     /// Folds the whole entries that `bytes` begins with and returns how many; up to 31 bytes may remain.
     ///
     /// # Errors
     /// As [`Fold::fold`]; it stops at the first bad entry, and `n` says how far it came.
     pub fn fold_bytes(&mut self, bytes: &[u8]) -> Result<usize, FoldError> {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        for bytes in entries {
-            self.fold(&Entry::from_bytes(bytes))?;
-        }
-        Ok(entries.len())
+        let folded = entries.iter().try_for_each(|bytes| self.gather(&Entry::from_bytes(bytes)));
+        self.settle();
+        folded.map(|()| entries.len())
     }
 
-    /// Takes an entry whose checks are done.
+    /// Takes an entry whose checks are done; [`Fold::settle`] follows the last of them.
     #[inline(always)]
     pub(crate) fn take(&mut self, entry: &Entry, kind: Kind) {
         self.n = entry.seq;

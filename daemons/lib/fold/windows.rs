@@ -1,14 +1,18 @@
 //! What is kept only if it is asked for: the histogram since the start, the fading average, and windows.
 //!
-//! A window is made of panes of one step each. Samples go into the open pane; when its end is reached it is closed and
+//! Samples are gathered first, and then counted together, in the order of their codes: at the latest when a pane ends.
+//! A window is made of panes of one step each. They go into the open pane; when its end is reached it is closed and
 //! joins those of the last `steps` panes, whose sum is the window.
 #![forbid(unsafe_code)]
 
-use super::histogram::{Histogram, bucket};
+use super::histogram::{Count, Histogram, bucket, from_runs, tally};
 use super::stats::Stats;
 use crate::entry::{Entry, MAX_CHANNELS};
 use crate::settings::{Percentile, Settings, Unit, Weight, Window};
 use std::collections::VecDeque;
+
+/// Samples that may wait to be counted.
+const RECENT_MAX: u64 = 8192;
 
 /// What is kept of all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,18 @@ pub(super) struct Channel {
     /// In units of 2^-32 codes; `None` before the first sample of the epoch.
     pub ewma: Option<i64>,
     pub panes: Vec<Panes>,
+    /// Not yet in histogram and panes; empty between batches.
+    recent: Recent,
+    /// So many samples more, and they must go there.
+    left: u64,
+}
+
+/// Samples that wait to be counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Recent {
+    stats: Stats,
+    /// Only if percentiles are asked for.
+    buckets: Vec<u32>,
 }
 
 /// The panes of one window. Those without a sample are left out.
@@ -67,10 +83,11 @@ impl Measures {
     pub fn new(settings: Settings) -> Measures {
         let asked = || (!settings.percentiles.is_empty()).then(Histogram::default);
         let panes = Panes { counts: asked(), sum: asked(), ..Panes::default() };
-        let channel = Channel { histogram: asked(), ewma: None, panes: vec![panes; settings.windows.len()] };
+        let panes = vec![panes; settings.windows.len()];
+        let channel = Channel { histogram: asked(), panes, ..Channel::default() };
         let first = vec![0; settings.windows.len()];
         let mut new = Measures { settings, first, border: 0, channels: vec![channel; MAX_CHANNELS] };
-        new.find_border(0);
+        new.begin_epoch();
         new
     }
 
@@ -99,8 +116,10 @@ impl Measures {
     /// Everything of the epoch begins anew.
     pub fn begin_epoch(&mut self) {
         for channel in &mut self.channels {
+            channel.count_recent();
             channel.ewma = None;
             channel.panes.iter_mut().for_each(Panes::clear);
+            channel.find_left(0, &self.settings);
         }
         self.first.fill(0);
         self.find_border(0);
@@ -110,21 +129,23 @@ impl Measures {
     #[inline(always)]
     pub fn take(&mut self, sample: &Entry, position: u64) {
         let Some(channel) = self.channels.get_mut(sample.channel as usize) else { return };
-        let bucket = bucket(sample.value);
-        if let Some(histogram) = &mut channel.histogram {
-            histogram.count(bucket);
+        channel.recent.stats.take(sample);
+        if !self.settings.percentiles.is_empty() {
+            channel.recent.buckets.push(bucket(sample.value));
         }
         if let Some(weight) = self.settings.ewma {
             channel.ewma = Some(fade(channel.ewma, sample.value, weight));
         }
-        for (panes, window) in channel.panes.iter_mut().zip(&self.settings.windows) {
-            panes.open.take(sample);
-            if let Some(counts) = &mut panes.counts {
-                counts.count(bucket);
-            }
-            if window.unit() == Unit::Samples && position.is_multiple_of(window.step()) {
-                panes.close(position / window.step(), window.steps());
-            }
+        channel.left -= 1;
+        if channel.left == 0 {
+            channel.settle(position, &self.settings);
+        }
+    }
+
+    /// Counts what waits for it in a channel that has so many samples in this epoch.
+    pub fn settle(&mut self, channel: usize, position: u64) {
+        if let Some(channel) = self.channels.get_mut(channel) {
+            channel.settle(position, &self.settings);
         }
     }
 
@@ -140,15 +161,19 @@ impl Measures {
     pub fn next_end(&self) -> Option<u64> {
         let times = self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time);
         let mut panes = times.flat_map(|(i, _)| self.channels.iter().filter_map(move |c| c.panes.get(i)));
-        panes.any(|panes| panes.open.count > 0 || !panes.closed.is_empty()).then_some(self.border)
+        let waiting = self.channels.iter().any(|channel| channel.recent.stats.count > 0);
+        let some = waiting || panes.any(|panes| panes.open.count > 0 || !panes.closed.is_empty());
+        some.then_some(self.border)
     }
 
+    #[cold]
     fn close_panes(&mut self, before: u64, now: u64) {
+        self.channels.iter_mut().for_each(Channel::count_recent);
         for (i, window) in self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time) {
             let next = now / window.step();
             if before / window.step() != next {
                 let panes = self.channels.iter_mut().filter_map(|channel| channel.panes.get_mut(i));
-                panes.for_each(|panes| panes.close_at(before / window.step(), next, window.steps()));
+                panes.for_each(|panes| panes.close(before / window.step(), next, window.steps()));
             }
         }
         self.find_border(now);
@@ -176,6 +201,41 @@ impl Measures {
     pub fn codes(&self, channel: u16, stats: &Stats) -> Option<Vec<i32>> {
         let histogram = self.channels.get(channel as usize)?.histogram.as_ref()?;
         Some(codes(histogram, &self.settings.percentiles, stats))
+    }
+}
+
+impl Channel {
+    /// Counts what waits, and closes the panes of samples that end here.
+    #[cold]
+    fn settle(&mut self, position: u64, settings: &Settings) {
+        self.count_recent();
+        for (panes, window) in self.panes.iter_mut().zip(&settings.windows) {
+            let is_full = position.is_multiple_of(window.step()) && panes.open.count > 0;
+            if window.unit() == Unit::Samples && is_full {
+                let next = position / window.step();
+                panes.close(next - 1, next, window.steps());
+            }
+        }
+        self.find_left(position, settings);
+    }
+
+    pub fn find_left(&mut self, position: u64, settings: &Settings) {
+        let counted = settings.windows.iter().filter(|window| window.unit() == Unit::Samples);
+        let to_end = counted.map(|window| window.step() - position % window.step());
+        self.left = to_end.min().unwrap_or(RECENT_MAX).min(RECENT_MAX);
+    }
+
+    fn count_recent(&mut self) {
+        if self.recent.stats.count == 0 {
+            return;
+        }
+        let stats = std::mem::take(&mut self.recent.stats);
+        let counts = tally(&mut self.recent.buckets);
+        self.recent.buckets.clear();
+        if let Some(histogram) = &mut self.histogram {
+            histogram.add(&counts);
+        }
+        self.panes.iter_mut().for_each(|panes| panes.add(&stats, &counts));
     }
 }
 
@@ -213,13 +273,16 @@ impl Panes {
         }
     }
 
-    /// Closes the pane before `next`, which is open now.
-    fn close(&mut self, next: u64, steps: u64) {
-        self.close_at(next - 1, next, steps);
+    /// More samples of the open pane.
+    fn add(&mut self, stats: &Stats, counts: &[Count]) {
+        self.open = self.open.and(stats);
+        if let Some(open) = &mut self.counts {
+            open.add(counts);
+        }
     }
 
     /// Closes pane `number`; the panes up to `next`, which is open now, have no samples.
-    fn close_at(&mut self, number: u64, next: u64, steps: u64) {
+    fn close(&mut self, number: u64, next: u64, steps: u64) {
         if self.open.count > 0 {
             let stats = std::mem::take(&mut self.open);
             let runs =
@@ -229,7 +292,7 @@ impl Panes {
         while self.closed.front().is_some_and(|pane| pane.number.saturating_add(steps) < next) {
             let gone = self.closed.pop_front();
             if let (Some(sum), Some(pane)) = (&mut self.sum, gone) {
-                sum.remove(&pane.runs);
+                sum.remove(&pane.counts());
             }
         }
     }
@@ -237,8 +300,14 @@ impl Panes {
     /// One more closed pane.
     pub fn join(&mut self, pane: Pane) {
         if let Some(sum) = &mut self.sum {
-            sum.add(&pane.runs);
+            sum.add(&pane.counts());
         }
         self.closed.push_back(pane);
+    }
+}
+
+impl Pane {
+    fn counts(&self) -> Vec<Count> {
+        from_runs(&self.runs, self.stats.count).unwrap_or_default()
     }
 }
