@@ -6,7 +6,7 @@ mod checker;
 mod harness;
 
 use checker::{BAD, MISSED, Report, UNREAD};
-use harness::{Pipeline, Role, process, samples, signal_pid, value, wait_until};
+use harness::{Pipeline, Role, process, samples, signal_pid, value, wait_until, write_to};
 use rustix::process::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -191,6 +191,37 @@ fn a_polled_file_vanishes_and_comes_back() {
     // Once in each outage and life; a machine that is too busy to answer in time may cut an outage in two.
     assert!((3..10).contains(&said(&p, "cannot read a: ")), "{}", p.story());
     leave(p);
+}
+
+#[test]
+fn a_pipe_that_says_nothing_misses_ticks() {
+    let mut p = Pipeline::new(&format!(
+        "[source]\nkind = \"lines\"\npath = \"fifo\"\nheader = true\n[conv]\nrate = \"50 Hz\"\n{QUICK}"
+    ));
+    let fifo = p.dir().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    p.start_all();
+    for round in 0..2 {
+        p.wait_for("conv accepts", BOUND, |p| p.head().is_some());
+        write_to(&fifo, if round == 0 { "value\n1\n2\n3\n" } else { "4\n5\n6\n" });
+        p.wait_for("that is durable", BOUND, |p| samples_of(p) == 3 * (round + 1));
+        p.wait_for("silence is counted", BOUND, |p| p.counter(Role::Conv, "missed_silent") >= 10);
+        kill_and_start(&mut p, Role::Conv); // a header is only at the start of it all
+        let lives = round as usize + 1;
+        p.wait_for("conv is back", BOUND, |p| {
+            said(p, "going on in epoch") == lives && p.counter(Role::Conv, "missed_down") > 0
+        });
+    }
+    let report = end(&mut p);
+    let values: Vec<i32> = samples(&report.record).iter().map(|e| e.value).collect();
+    assert_eq!(values, [1, 2, 3, 4, 5, 6]);
+    assert!(report.lost[MISSED as usize] >= 20, "{:?}", report.lost);
+    leave(p);
+}
+
+/// Rows that conv has taken in this epoch.
+fn samples_of(p: &Pipeline) -> u64 {
+    p.counter(Role::Conv, "taken")
 }
 
 #[test]

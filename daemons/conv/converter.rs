@@ -15,7 +15,7 @@ use ipc_pipeline::sys;
 
 use crate::events::tell;
 use crate::lateness::Lateness;
-use crate::losses::{Missed, Pending};
+use crate::losses::{Missed, Pending, Wait};
 use crate::outages::Outages;
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
@@ -68,8 +68,8 @@ struct Converter {
     bad_line: Option<String>,
     lateness: Lateness,
     missed: Missed,
-    /// Did we wait for room at the last turn?
-    blocked: bool,
+    /// What we waited for at the last turn.
+    waits: Wait,
     /// The first of the pending losses was found then.
     pending_since: Option<u64>,
     /// Steps of the wall clock seen by this life, and suspends seen so far.
@@ -183,7 +183,7 @@ impl Converter {
             bad_line: None,
             lateness: Lateness::new().map_err(Failure::system)?,
             missed: Missed::default(),
-            blocked: false,
+            waits: Wait::default(),
             pending_since: None,
             clock_steps: 0,
             suspended_ns: wallclock::suspended_ns(),
@@ -309,10 +309,10 @@ impl Converter {
 
     fn turn_on_grid(&mut self, now: u64) -> Result<Next, Failure> {
         let Due { missed, take: due } = self.miss_ticks(now, self.late_max_ns);
-        let blocked = std::mem::take(&mut self.blocked);
-        *if blocked { &mut self.missed.blocked } else { &mut self.missed.late } += missed;
+        let waits = std::mem::take(&mut self.waits);
+        *self.missed.by(waits) += missed;
         if due == 0 {
-            self.blocked = blocked;
+            self.waits = waits;
             let next = self.start_ns.saturating_add(self.grid().time_of(self.tick));
             let burst = if self.settings.period_ps / 1000 < BURST_NS { now + BURST_NS } else { 0 };
             return Ok(Next::At(next.max(burst)));
@@ -321,7 +321,7 @@ impl Converter {
         match self.admit(wanted) {
             0 if self.policy == Policy::DropNewest => self.drop_newest(wanted as usize),
             0 => {
-                self.blocked = true;
+                self.waits = Wait::Room;
                 Ok(Next::Durable(now + self.late_max_ns))
             }
             n => self.take(n as usize, now),
@@ -404,7 +404,10 @@ impl Converter {
                 self.is_read();
                 Ok(Ok(taken))
             }
-            Supply::Nothing => Ok(Err(Next::At(sys::monotonic_ns() + 5_000_000))),
+            Supply::Nothing => {
+                self.waits = Wait::Source;
+                Ok(Err(Next::At(sys::monotonic_ns() + 5_000_000)))
+            }
             Supply::End => Ok(Err(Next::End)),
             Supply::Bad(text) => self.bad_input(text).map(Err),
             Supply::Unread(text) => Ok(Err(self.no_reading(&text))),
@@ -627,10 +630,10 @@ impl Converter {
         let p = pending.after(spool.position());
         let taken = p.samples + p.full;
         let ([p50, p99, late_max], remade) = (self.lateness.summary(), self.publisher.remade());
-        let Missed { down, late, blocked, unread } = self.missed;
+        let Missed { down, late, blocked, unread, silent } = self.missed;
         let since_epoch = [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited];
         let of_this_life =
-            [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps];
+            [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps, silent];
         let counters = [&since_epoch[..], &of_this_life].concat();
         self.publisher.page().set_counters(&counters);
     }

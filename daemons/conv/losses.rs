@@ -57,4 +57,29 @@ pub struct Missed {
     pub blocked: u64,
     /// The source had no reading.
     pub unread: u64,
+    /// The source had nothing to give: a pipe or a program that said nothing.
+    pub silent: u64,
+}
+
+/// What conv waits for while ticks pass.
+#[derive(Clone, Copy, Default)]
+pub enum Wait {
+    /// For nothing but the next tick.
+    #[default]
+    Tick,
+    /// For room in the spool, or until the last sample is durable.
+    Room,
+    /// For something from the source.
+    Source,
+}
+
+impl Missed {
+    /// The count of ticks that passed during such a wait.
+    pub fn by(&mut self, wait: Wait) -> &mut u64 {
+        match wait {
+            Wait::Tick => &mut self.late,
+            Wait::Room => &mut self.blocked,
+            Wait::Source => &mut self.silent,
+        }
+    }
 }

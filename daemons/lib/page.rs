@@ -115,6 +115,7 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
         "missed_blocked",
         "unread",
         "clock_steps",
+        "missed_silent",
     ],
     &[
         "entries",

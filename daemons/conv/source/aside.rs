@@ -9,20 +9,23 @@ use super::{Source, SourceError, Supply};
 
 /// The caller is kept waiting for so long at most.
 const WAIT: Duration = Duration::from_millis(5);
+/// A reading that takes longer than this, and than two periods, is said.
+const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// A source that is read at each tick, one row at a time.
 ///
-/// A reading counts for the tick that it was asked for. One that takes more than half of a period comes too late: its
-/// tick has no reading, and the next reading begins when this one is over.
+/// A reading counts for the tick that it was asked for. One that takes more than half of a period comes too late: it is
+/// thrown away, its tick passes, and the next reading begins when this one is over.
 pub struct Aside {
     name: &'static str,
     asks: SyncSender<()>,
     answers: Receiver<Answer>,
+    /// A reading may take so long.
     patience: Duration,
+    /// From then on it is said that there is none.
+    stall: Duration,
     /// Since when an answer is awaited.
     asked: Option<Instant>,
-    /// The tick that was asked for has been given up.
-    late: bool,
 }
 
 /// A row and what was said of it.
@@ -50,7 +53,8 @@ impl Aside {
         };
         let thread = thread::Builder::new().name(name.into()).spawn(read);
         thread.map_err(|why| SourceError::Read { path: name.into(), why })?;
-        Ok(Aside { name, asks, answers, patience: period / 2, asked: None, late: false })
+        let (patience, stall) = (period / 2, STALL_MIN.max(2 * period));
+        Ok(Aside { name, asks, answers, patience, stall, asked: None })
     }
 
     /// The answer, if it comes within `wait`.
@@ -68,8 +72,12 @@ impl Aside {
         }
     }
 
-    fn does_not_answer(&self) -> Supply {
-        Supply::Unread(format!("{} does not answer in time", self.name))
+    /// There is no answer to give.
+    fn none(&self) -> Supply {
+        if self.asked.is_none_or(|at| at.elapsed() < self.stall) {
+            return Supply::Nothing;
+        }
+        Supply::Unread(format!("{} does not answer", self.name))
     }
 }
 
@@ -79,13 +87,11 @@ impl Source for Aside {
     }
 
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-        self.late |= self.asked.is_some_and(|at| at.elapsed() >= self.patience);
-        if self.late {
-            if self.answer(Duration::ZERO)?.is_none() {
-                return Ok(self.does_not_answer());
-            }
-            self.late = false; // that answer is for a tick of the past
+        let is_late = self.asked.is_some_and(|at| at.elapsed() >= self.patience);
+        if is_late && self.answer(Duration::ZERO)?.is_none() {
+            return Ok(self.none());
         }
+        // An answer that was late has just been thrown away: it is for a tick of the past.
         if self.asked.is_none() {
             self.asked = Some(Instant::now());
             let _ = self.asks.try_send(()); // one that has ended is found below
@@ -95,11 +101,7 @@ impl Source for Aside {
                 out.iter_mut().zip(row).for_each(|(slot, code)| *slot = code);
                 supply
             }
-            None if self.asked.is_some_and(|at| at.elapsed() < self.patience) => Ok(Supply::Nothing),
-            None => {
-                self.late = true;
-                Ok(self.does_not_answer())
-            }
+            None => Ok(self.none()),
         }
     }
 }
@@ -160,7 +162,8 @@ mod tests {
     #[test]
     fn a_late_answer_is_for_no_later_tick() {
         let (mut source, codes) = slow(Duration::from_millis(20));
-        let late = Err("poll does not answer in time".to_owned());
+        source.stall = Duration::from_millis(50);
+        let late = Err("poll does not answer".to_owned());
         assert_eq!(tick(&mut source), late);
         assert_eq!(tick(&mut source), late);
         codes.send(5).unwrap(); // asked for at the first tick
@@ -178,8 +181,8 @@ mod tests {
     fn a_thread_that_has_ended_is_an_error() {
         let (asks, _) = sync_channel(1);
         let (_, answers) = sync_channel(1);
-        let patience = Duration::from_secs(1);
-        let mut source = Aside { name: "poll", asks, answers, patience, asked: None, late: false };
+        let (patience, stall) = (Duration::from_secs(1), Duration::from_secs(2));
+        let mut source = Aside { name: "poll", asks, answers, patience, stall, asked: None };
         let text = source.fill(&mut [0]).unwrap_err().to_string();
         assert_eq!(text, "cannot read poll: the thread that reads it has ended");
     }

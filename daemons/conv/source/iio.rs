@@ -129,6 +129,22 @@ mod tests {
     }
 
     #[test]
+    fn two_of_one_name_need_their_device() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("bus/iio/devices")).unwrap();
+        for (n, bus) in [(0, "1-0048"), (1, "1-0049")] {
+            let real = format!("devices/i2c-1/{bus}/iio:device{n}");
+            device(root.path(), &real, &[("name", "ads1015"), ("in_voltage0_raw", &format!("{n}"))]);
+            let link = root.path().join(format!("bus/iio/devices/iio:device{n}"));
+            std::os::unix::fs::symlink(root.path().join(real), link).unwrap();
+        }
+        let text = read(&mut reader::<Iio>(root.path(), &["ads1015/in_voltage0"], &[0])).unwrap_err();
+        assert!(text.contains("like ads1015@1-0049/in_voltage0"), "{text}");
+        let both = ["ads1015@1-0049/in_voltage0", "ads1015@1-0048/in_voltage0"];
+        assert_eq!(read(&mut reader::<Iio>(root.path(), &both, &[0, 0])), Ok(vec![1, 0]));
+    }
+
+    #[test]
     fn what_does_not_fit_is_no_value() {
         let d = |text| Decimal::read(text).unwrap();
         assert_eq!(physical(d("7"), d("-0.5"), d("0.1")).unwrap(), "0.65");

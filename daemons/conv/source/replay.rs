@@ -447,6 +447,35 @@ mod tests {
     }
 
     #[test]
+    fn any_text_behind_the_header_ends() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for _ in 0..300 {
+            let words = [
+                "0",
+                "1",
+                "2",
+                ",",
+                ",",
+                ",",
+                "\n",
+                "\n",
+                "x",
+                "2023-11-14T22:13:20Z",
+                "-7.5",
+                "99999999999",
+            ];
+            let text: String = (0..rng.usize(0..80)).map(|_| words[rng.usize(..words.len())]).collect();
+            let (_dir, path) = csv(&format!("{HEADER}\n{text}"));
+            let given = all(&mut Replay::open(&path, None, &[1, 0]).unwrap(), 3);
+            for row in 0..=given.len() {
+                let mut source = Replay::open(&path, None, &[1, 0]).unwrap();
+                source.seek(row as u64).unwrap();
+                assert_eq!(all(&mut source, 1), given[row..], "{text:?} from {row}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_recording_is_refused() {
         let (dir, path) = csv("1\n2\n");
         let text = |p: &Path| Replay::open(p, None, &[0]).err().unwrap().to_string();

@@ -344,6 +344,27 @@ mod tests {
         assert_eq!(fields("", None), [""]);
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 1024, failure_persistence: None, ..Default::default()
+        })]
+
+        /// Columns joined by their separator come apart again, and no text panics.
+        #[test]
+        fn columns_come_apart(numbers in proptest::collection::vec("-?[0-9]{0,3}", 1..6), separator in "[;:|,\t]") {
+            let one = separator.chars().next();
+            let text = numbers.join(&separator);
+            if !one.is_some_and(char::is_whitespace) {
+                proptest::prop_assert_eq!(fields(&text, one), numbers);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,20}|[-0-9.,; \t]{0,20}", columns in proptest::collection::vec(0u16..4, 0..3)) {
+            let _ = parsed(&text, &columns, &[0, 9]);
+        }
+    }
+
     fn parsed(text: &str, columns: &[u16], decimals: &[u8]) -> Result<Vec<i32>, String> {
         let format = LineFormat { columns: columns.to_vec(), ..LineFormat::default() };
         let mut row = vec![0; decimals.len()];

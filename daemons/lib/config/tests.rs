@@ -170,7 +170,7 @@ fn faults_in_sets_name_the_set() {
     assert_eq!(
         faults("", &["conf.rate=max", "report.digit=3", "x"]),
         "--set conf.rate=max: unknown section; allowed: instance, source, conv, spool, edge, log, stat, report, \
-         channel; did you mean `conv`?\n\
+         channel, window; did you mean `conv`?\n\
          --set report.digit=3: unknown key; allowed in [report]: max_lines_per_second, digits; did you mean \
          `digits`?\n\
          --set x: found no section.key=value; allowed: for example --set conv.rate=max\n3 faults in f"
