@@ -14,7 +14,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     &[("sys", &[]), ("sync", &[])],
     &[
         ("address", &[]),
-        ("audit", &["entry", "fold", "settings"]),
+        ("audit", &["entry", "fold", "settings", "sys"]),
         ("decimal", &[]),
         ("entry", &[]),
         ("exact", &["decimal", "fold", "header"]),
@@ -25,6 +25,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("ring", &["entry", "sync"]),
         ("settings", &["decimal", "fields"]),
         ("snapshot", &["entry", "fields", "fold", "settings"]),
+        ("text", &["entry", "exact", "header"]),
     ],
     &[
         ("checkpoint", &["entry", "fields", "fold"]),
@@ -43,6 +44,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("register", &["segment", "snapshot"]),
         ("segment", &["sys"]),
         ("spool", &["entry", "ring", "segment"]),
+        ("timeline", &["entry", "reader"]),
     ],
     &[
         ("args", &["config", "names"]),

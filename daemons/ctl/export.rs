@@ -1,25 +1,70 @@
-//! `ipc-pipeline export --format csv [DIR]`: the samples of a record as text.
+//! `ipc-pipeline export [DIR]`: the samples of a record, or a selection of them, as text.
 //!
-//! One line a sample, `seq,time,channel,value`: the entry's number; wall-clock time in UTC as RFC 3339 with nanoseconds,
-//! which is the EPOCH's wall clock + t + the CLOCK steps before it in the epoch; the channel's number; the value with
-//! the channel's decimals. The same record always gives the same bytes. Where the EPOCH itself is damaged, the time is
-//! not known and its field is empty.
+//! One line a sample ([`Lines`]). The same record and the same selection always give the same bytes, and what begins at a
+//! later seq gives exactly the rest.
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
-use ipc_pipeline::entry::{Entry, Kind, LEN};
-use ipc_pipeline::header::ChannelRow;
-use ipc_pipeline::reader::{ReadError, RecordReader};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use clap::ValueEnum;
+use ipc_pipeline::args::CommonArgs;
+use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::reader::ReadError;
+use ipc_pipeline::text::{Form, Lines};
 
-use crate::walk::{Step, Walk};
+use crate::place::{Place, unreadable};
+use crate::progress::Bar;
+use crate::samples::{Follow, Samples, SelectionArgs};
+use crate::verify::{EXIT_BROKEN, EXIT_TRUE};
 
-const HEADER: &[u8] = b"seq,time,channel,value\n";
-const NS: i128 = 1_000_000_000;
-/// Length of `2026-01-31T23:59:59`.
-const SECOND_LEN: usize = 19;
+/// Examples and exit codes.
+pub const HELP: &str = "Examples:
+  ipc-pipeline export > samples.csv
+  ipc-pipeline export --name demo --format jsonl --from 10min --channel ecg
+  ipc-pipeline export --where 'value > 900 and value < 1000' --output some.csv
+  ipc-pipeline export --seq 1001.. --no-heading >> samples.csv
+      goes on behind entry 1000, exactly
+  ipc-pipeline export --follow | while read line; do ...; done
+
+Values are physical ones, (code / 10^decimals + offset) * scale, exactly; --raw gives the codes.
+Exit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read.";
+
+/// The command line.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The directory of a record; without it that of the instance
+    dir: Option<PathBuf>,
+    /// The form of the text
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Give codes instead of physical values
+    #[arg(long)]
+    raw: bool,
+    /// Leave out the line with the names of the columns
+    #[arg(long)]
+    no_heading: bool,
+    /// Wait for more, until Ctrl-C or the end of the pipeline
+    #[arg(long)]
+    follow: bool,
+    /// Write to FILE instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// The form of the text.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// seq,time,channel,value with a line of these names
+    Csv,
+    /// A JSON object a line, with name and unit too
+    Jsonl,
+}
 
 /// Why an export ended early.
 #[derive(Debug, thiserror::Error)]
@@ -28,195 +73,115 @@ pub enum ExportError {
     #[error(transparent)]
     Record(#[from] ReadError),
     /// The text cannot be written.
-    #[error("cannot write the export: {0}; what was written so far is right, export again")]
-    Output(#[from] io::Error),
+    #[error(
+        "cannot write the export: {source}; what was written so far is right but for its last line, go on there with --seq"
+    )]
+    Output {
+        /// What the system said.
+        #[from]
+        source: io::Error,
+    },
 }
 
-/// What an export has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Lines written, without the header.
-    pub samples: u64,
-    /// Entries left out because they are damaged or missing; `verify` names them.
-    pub damaged: u64,
-    /// Seq of the last entry looked at.
-    pub end: u64,
+impl ExportError {
+    /// How the command ends with it.
+    pub fn end(self) -> Result<u8, Failure> {
+        match self {
+            ExportError::Record(e) => Err(unreadable(e)),
+            // A reader that went away, such as `head`, has read what it wanted.
+            ExportError::Output { source } if source.kind() == io::ErrorKind::BrokenPipe => Ok(EXIT_TRUE),
+            ExportError::Output { .. } => Err(Failure::system(self)),
+        }
+    }
 }
 
-/// Writes all samples of the record as CSV.
+/// The whole command.
+pub fn export(args: Args) -> Result<u8, Failure> {
+    let place = Place::find(&args.common, args.dir)?;
+    let reader = place.open()?;
+    let form = match args.format {
+        Format::Csv => Form::Csv,
+        Format::Jsonl => Form::Jsonl,
+    };
+    let lines = Lines::new(form, args.raw, reader.channels());
+    let selection = args.selection.resolve(args.raw, reader.channels())?;
+    let follow = args.follow.then(|| Follow::begin(place.names)).transpose()?;
+    let samples = Samples::open(reader, selection, args.follow).map_err(unreadable)?;
+    let aside = args.output.is_some() || !io::stdout().is_terminal();
+    let bar = Bar::new("exporting", aside && !args.follow);
+    let mut out: Box<dyn Write> = match &args.output {
+        Some(path) => Box::new(File::create(path).map_err(|e| {
+            Failure::system(format!("cannot make the output file {}: {e}; name another one", path.display()))
+        })?),
+        None => Box::new(io::stdout().lock()),
+    };
+    let heading = if args.no_heading { "" } else { lines.heading() };
+    let written = out.write_all(heading.as_bytes()).map_err(ExportError::from);
+    match written.and_then(|()| write(samples, lines, follow, &mut *out, &bar)) {
+        Ok(0) => Ok(EXIT_TRUE),
+        Ok(damaged) => Err(Failure::new(
+            EXIT_BROKEN,
+            format!("{damaged} damaged entries were left out; `ipc-pipeline verify` names them"),
+        )),
+        Err(e) => e.end(),
+    }
+}
+
+/// Writes all samples, and those to come if they are followed. Returns how many entries were left out because they are
+/// damaged or missing.
 ///
 /// # Errors
 /// The record cannot be read or the output not written.
-pub fn csv(reader: RecordReader, out: &mut dyn Write) -> Result<Exported, ExportError> {
-    let mut lines = Lines::new(reader.channels());
-    let mut walk = Walk::new(reader)?;
-    out.write_all(HEADER)?;
-    loop {
-        let from = walk.next;
-        match walk.step(None)? {
-            Step::Entries(bytes) => {
-                lines.take_bytes(from, bytes);
-                out.write_all(&lines.text)?;
-                lines.text.clear();
-            }
-            Step::Gap(seq) => lines.done.damaged += seq - from,
-            Step::End => break,
+pub fn write(
+    mut samples: Samples,
+    mut lines: Lines,
+    mut follow: Option<Follow>,
+    out: &mut dyn Write,
+    bar: &Bar,
+) -> Result<u64, ExportError> {
+    let mut text = Vec::new();
+    while follow.as_ref().is_none_or(|follow| !follow.is_told()) {
+        let more = samples.step(|sample, wall_ns| lines.put(&mut text, sample, wall_ns))?;
+        out.write_all(&text)?;
+        text.clear();
+        bar.at(samples.next() - 1, samples.end());
+        if more {
+            continue;
         }
-    }
-    out.flush()?;
-    Ok(Exported { end: walk.next - 1, ..lines.done })
-}
-
-/// Entries to lines.
-struct Lines {
-    text: Vec<u8>,
-    done: Exported,
-    decimals: Vec<u8>,
-    epoch: u32,
-    /// Wall clock of t = 0 with all steps so far, in ns since 1970.
-    wall_ns: Option<i128>,
-    second: Second,
-}
-
-/// The text of a whole second, made once and used for all samples in it.
-struct Second {
-    number: i64,
-    text: Option<[u8; SECOND_LEN]>,
-}
-
-impl Lines {
-    fn new(channels: &[ChannelRow]) -> Lines {
-        Lines {
-            text: Vec::new(),
-            done: Exported::default(),
-            decimals: channels.iter().map(|row| row.decimals).collect(),
-            epoch: 0,
-            wall_ns: None,
-            second: Second { number: i64::MIN, text: None },
-        }
-    }
-
-    fn take_bytes(&mut self, from: u64, bytes: &[u8]) {
-        let (entries, _) = bytes.as_chunks::<LEN>();
-        for (seq, bytes) in (from..).zip(entries) {
-            let entry = Entry::from_bytes(bytes);
-            match entry.kind().filter(|_| entry.seq == seq && entry.is_whole()) {
-                Some(kind) => self.take(&entry, kind),
-                None => self.done.damaged += 1,
-            }
-        }
-    }
-
-    fn take(&mut self, entry: &Entry, kind: Kind) {
-        if entry.epoch != self.epoch {
-            self.epoch = entry.epoch;
-            self.wall_ns = None;
-        }
-        match kind {
-            Kind::Sample => self.line(entry),
-            Kind::Epoch => self.wall_ns = Some(entry.t_ns as i128),
-            Kind::Clock => {
-                let step_ns = clock_step_ms(entry) as i128 * 1_000_000;
-                self.wall_ns = self.wall_ns.map(|wall| wall.saturating_add(step_ns));
-            }
-            Kind::Loss(_) | Kind::Corrupt | Kind::Source | Kind::Grid => {}
-        }
-    }
-
-    fn line(&mut self, sample: &Entry) {
-        self.done.samples += 1;
-        put_number(&mut self.text, sample.seq, 1);
-        self.text.push(b',');
-        if let Some(wall) = self.wall_ns {
-            self.put_time(wall.saturating_add(sample.t_ns as i128));
-        }
-        self.text.push(b',');
-        put_number(&mut self.text, sample.channel as u64, 1);
-        self.text.push(b',');
-        let decimals = self.decimals.get(sample.channel as usize).copied().unwrap_or(0);
-        put_scaled(&mut self.text, sample.value, decimals);
-        self.text.push(b'\n');
-    }
-
-    /// RFC 3339, UTC, nine digits; nothing if the year is not one of 0 to 9999.
-    fn put_time(&mut self, wall_ns: i128) {
-        let Ok(second) = i64::try_from(wall_ns.div_euclid(NS)) else { return };
-        if second != self.second.number {
-            self.second = Second { number: second, text: second_text(second) };
-        }
-        if let Some(text) = self.second.text {
-            self.text.extend_from_slice(&text);
-            self.text.push(b'.');
-            put_number(&mut self.text, wall_ns.rem_euclid(NS) as u64, 9);
-            self.text.push(b'Z');
-        }
-    }
-}
-
-/// The step of a CLOCK in ms: 48 bits, two's complement.
-fn clock_step_ms(entry: &Entry) -> i64 {
-    (entry.wide_value() << 16) as i64 >> 16
-}
-
-fn second_text(second: i64) -> Option<[u8; SECOND_LEN]> {
-    let time = Timestamp::from_second(second).ok()?.to_zoned(TimeZone::UTC).datetime();
-    time.to_string().as_bytes().try_into().ok()
-}
-
-/// `number` with at least `width` digits, 20 at most.
-fn put_number(text: &mut Vec<u8>, mut number: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut begin = digits.len();
-    for (i, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        begin = i;
-        if number == 0 {
+        out.flush()?;
+        let Some(follow) = &mut follow else { break };
+        if !follow.wait(&mut samples)? {
             break;
         }
     }
-    begin = begin.min(digits.len().saturating_sub(width));
-    text.extend_from_slice(digits.get(begin..).unwrap_or_default());
-}
-
-/// value / 10^decimals with exactly that many digits after the point.
-fn put_scaled(text: &mut Vec<u8>, value: i32, decimals: u8) {
-    if value < 0 {
-        text.push(b'-');
-    }
-    let decimals = decimals.min(19) as usize;
-    put_number(text, value.unsigned_abs() as u64, decimals + 1);
-    if decimals > 0 {
-        text.insert(text.len() - decimals, b'.');
-    }
+    out.flush()?;
+    Ok(samples.damaged)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::walk::testing::{mark, record, rot};
+    use ipc_pipeline::reader::RecordReader;
     use std::path::Path;
 
-    fn exported(dir: &Path) -> (String, Exported) {
-        let mut text = Vec::new();
-        let done = csv(RecordReader::open(dir).unwrap(), &mut text).unwrap();
-        (String::from_utf8(text).unwrap(), done)
-    }
-
-    fn line(sample: Entry, decimals: &[u8], wall_ns: i128) -> String {
-        let mut lines = Lines::new(&[]);
-        lines.decimals = decimals.to_vec();
-        lines.wall_ns = Some(wall_ns);
-        lines.line(&sample);
-        String::from_utf8(lines.text).unwrap()
+    fn exported(dir: &Path, form: Form, from: u64) -> (String, u64) {
+        let reader = RecordReader::open(dir).unwrap();
+        let lines = Lines::new(form, false, reader.channels());
+        let selection = SelectionArgs::default().resolve(false, reader.channels()).unwrap();
+        let selection = selection.of_seqs(from..=u64::MAX);
+        let samples = Samples::open(reader, selection, false).unwrap();
+        let mut text = lines.heading().as_bytes().to_vec();
+        let damaged = write(samples, lines, None, &mut text, &Bar::new("", false)).unwrap();
+        (String::from_utf8(text).unwrap(), damaged)
     }
 
     #[test]
     fn one_line_a_sample() {
         let dir = tempfile::tempdir().unwrap();
         record(dir.path());
-        let (text, done) = exported(dir.path());
-        assert_eq!(done, Exported { samples: 15, damaged: 0, end: 20 });
+        let (text, damaged) = exported(dir.path(), Form::Csv, 1);
+        assert_eq!(damaged, 0);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 16);
         assert_eq!(lines[0], "seq,time,channel,value");
@@ -227,35 +192,36 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_later_gives_exactly_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path());
+        for form in [Form::Csv, Form::Jsonl] {
+            let whole = exported(dir.path(), form, 1).0;
+            for from in 1..=21 {
+                let rest = exported(dir.path(), form, from).0;
+                let rest: Vec<&str> = rest.lines().skip((form == Form::Csv).into()).collect();
+                let seqs = [4, 5].into_iter().chain(8..=20).filter(|seq| *seq >= from).count();
+                assert_eq!(rest.len(), seqs);
+                assert!(whole.lines().rev().zip(rest.into_iter().rev()).all(|(a, b)| a == b), "from {from}");
+            }
+        }
+    }
+
+    #[test]
     fn damaged_entries_are_left_out_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         record(dir.path());
         rot(dir.path(), 1, 8);
-        let (text, done) = exported(dir.path());
-        assert_eq!(done, Exported { samples: 14, damaged: 1, end: 20 });
+        let (text, damaged) = exported(dir.path(), Form::Csv, 1);
+        assert_eq!((text.lines().count(), damaged), (1 + 14, 1));
         assert!(!text.contains("\n8,"));
         rot(dir.path(), 1, 1);
-        assert!(exported(dir.path()).0.contains("\n4,,0,-2147483648\n"));
+        assert!(exported(dir.path(), Form::Csv, 1).0.contains("\n4,,0,-2147483648\n"));
         mark(dir.path(), 2);
-        assert_eq!(exported(dir.path()).1, Exported { samples: 4 - 1 - 1, damaged: 1, end: 7 });
-    }
-
-    #[test]
-    fn values_and_times_are_exact() {
-        let sample = |value| Entry::sample(u64::MAX, 1, 1, 31, value);
-        assert_eq!(line(sample(5), &[], -2), "18446744073709551615,1969-12-31T23:59:59.999999999Z,31,5\n");
-        let all = vec![9; 32];
-        for (value, text) in [(0, "0.000000000"), (-1, "-0.000000001"), (i32::MIN, "-2.147483648")] {
-            assert_eq!(
-                line(sample(value), &all, 0),
-                format!("18446744073709551615,1970-01-01T00:00:00.000000001Z,31,{text}\n")
-            );
-        }
-        // A year that RFC 3339 cannot say.
-        assert_eq!(line(sample(5), &[], i128::MAX), "18446744073709551615,,31,5\n");
-        assert_eq!(line(sample(5), &[], -100_000_000_000 * NS), "18446744073709551615,,31,5\n");
-        assert_eq!(line(sample(5), &[], 400_000_000_000 * NS), "18446744073709551615,,31,5\n");
-        assert_eq!(clock_step_ms(&Entry::clock(1, 1, 0, -3)), -3);
-        assert_eq!(clock_step_ms(&Entry::clock(1, 1, 0, (1 << 47) - 1)), (1 << 47) - 1);
+        assert_eq!(
+            exported(dir.path(), Form::Csv, 1).1,
+            1,
+            "what is above the mark counts while it is whole"
+        );
     }
 }

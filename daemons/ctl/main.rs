@@ -2,25 +2,35 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod axis;
+mod chart;
 mod child;
+mod condition;
 mod export;
+mod moment;
 mod objects;
+mod place;
+mod plot;
+mod progress;
 mod run;
+mod said;
+mod samples;
+mod screen;
+mod standing;
 mod status;
+mod svg;
+mod tail;
+mod top;
 mod verify;
 mod walk;
 
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use export::ExportError;
+use clap::{Parser, Subcommand};
 use ipc_pipeline::args::{CommonArgs, report_usage};
 use ipc_pipeline::daemon::{self, EXIT_SYSTEM, Failure};
 use ipc_pipeline::logging;
-use ipc_pipeline::names::shm_path;
-use ipc_pipeline::reader::RecordReader;
 
 /// Measurement pipeline: conv takes samples, log makes each durable, stat keeps exact statistics, report prints them
 #[derive(Parser)]
@@ -39,7 +49,8 @@ const EXAMPLES: &str = "Examples:
       numbers from standard input
   ipc-pipeline status --name demo
   ipc-pipeline verify --name demo
-  ipc-pipeline export --format csv --name demo --output demo.csv
+  ipc-pipeline export --name demo --output demo.csv
+  ipc-pipeline tail --name demo
 
 Exit codes: 0 done, 64 usage, 65 bad input, 70 bug, 71 system, 75 already running, 78 configuration;
 verify: 0 all true, 1 a promise is broken, 2 unreadable; status: 0 running, 3 not running.";
@@ -81,34 +92,20 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         json: bool,
     },
     /// Prove a record: every CRC, the order, the epochs, the losses, and stat's last word
-    #[command(
-        after_help = "Examples:\n  ipc-pipeline verify\n  ipc-pipeline verify /backup/log --json\n\nExit codes: 0 everything is true, 1 a promise is broken (what and where is said), 2 the record cannot be read."
-    )]
-    Verify {
-        #[command(flatten)]
-        common: CommonArgs,
-        /// The directory of a record; without it that of the instance
-        dir: Option<PathBuf>,
-        /// For machines: one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Write the samples of a record as text
-    #[command(
-        after_help = "Examples:\n  ipc-pipeline export --format csv > samples.csv\n  ipc-pipeline export --name demo --output demo.csv\n\nExit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read."
-    )]
-    Export {
-        #[command(flatten)]
-        common: CommonArgs,
-        /// The directory of a record; without it that of the instance
-        dir: Option<PathBuf>,
-        /// The form of the text
-        #[arg(long, value_enum, default_value_t = Format::Csv)]
-        format: Format,
-        /// Write to FILE instead of standard output
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Args),
+    /// Write the samples of a record, or a selection of them, as text
+    #[command(after_help = export::HELP)]
+    Export(export::Args),
+    /// Show the last samples, then those to come
+    #[command(after_help = tail::HELP)]
+    Tail(tail::Args),
+    /// A live screen: rates, lag, what is at risk, the newest values
+    #[command(after_help = top::HELP)]
+    Top(top::Args),
+    /// Draw samples as SVG, or with characters
+    #[command(after_help = plot::HELP)]
+    Plot(plot::Args),
     /// Make, mend, remove or list the named objects of an instance
     #[command(
         after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
@@ -117,12 +114,6 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[command(subcommand)]
         what: objects::Command,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    /// seq,time,channel,value with a header line
-    Csv,
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
@@ -141,8 +132,11 @@ fn main() -> ExitCode {
         Command::Run { common, limit, count } => run::run(common, limit, count),
         Command::Check { common } => check(&common),
         Command::Status { common, json } => status::status(&common, json),
-        Command::Verify { common, dir, json } => verify_record(&common, dir, json),
-        Command::Export { common, dir, format: Format::Csv, output } => export_csv(&common, dir, output),
+        Command::Verify(args) => verify::command(args),
+        Command::Export(args) => export::export(args),
+        Command::Tail(args) => tail::tail(args),
+        Command::Top(args) => top::top(args),
+        Command::Plot(args) => plot::plot(args),
         Command::Objects { what } => objects::objects(what),
     };
     match result {
@@ -168,64 +162,6 @@ fn check(common: &CommonArgs) -> Result<u8, Failure> {
         (config.spool.capacity * 32).div_ceil(1 << 20)
     ))?;
     Ok(0)
-}
-
-/// Where the record is, and stat's last word about it; only the record where a directory is given.
-struct Place {
-    record: PathBuf,
-    register: Option<PathBuf>,
-    checkpoints: Option<PathBuf>,
-}
-
-fn place(common: &CommonArgs, dir: Option<PathBuf>) -> Result<Place, Failure> {
-    if let Some(record) = dir {
-        return Ok(Place { record, register: None, checkpoints: None });
-    }
-    let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    let register = Some(shm_path(&names.snapshot()));
-    if !names.record_dir().exists() {
-        let (name, dir) = (names.instance(), names.record_dir());
-        return Err(Failure::new(
-            verify::EXIT_UNREADABLE,
-            format!(
-                "instance {name} has no record: there is no {}; look at --name and XDG_STATE_HOME",
-                dir.display()
-            ),
-        ));
-    }
-    Ok(Place { record: names.record_dir(), register, checkpoints: Some(names.stat_dir()) })
-}
-
-fn verify_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Result<u8, Failure> {
-    let Place { record, register, checkpoints } = place(common, dir)?;
-    let report = verify::verify(&record, register.as_deref(), checkpoints.as_deref())
-        .map_err(|e| Failure::new(e.exit_code(), e))?;
-    say(&if json { format!("{:#}\n", report.json()) } else { report.text() })?;
-    Ok(report.exit_code())
-}
-
-fn export_csv(common: &CommonArgs, dir: Option<PathBuf>, output: Option<PathBuf>) -> Result<u8, Failure> {
-    let reader = RecordReader::open(&place(common, dir)?.record)
-        .map_err(|e| Failure::new(verify::EXIT_UNREADABLE, e))?;
-    let mut out: Box<dyn Write> =
-        match &output {
-            Some(path) => Box::new(std::fs::File::create(path).map_err(|e| {
-                Failure::system(format!("cannot make the output file {}: {e}", path.display()))
-            })?),
-            None => Box::new(BufWriter::new(io::stdout().lock())),
-        };
-    match export::csv(reader, &mut out) {
-        Ok(done) if done.damaged == 0 => Ok(verify::EXIT_TRUE),
-        Ok(done) => {
-            let damaged = done.damaged;
-            let text = format!("{damaged} damaged entries were left out; `ipc-pipeline verify` names them");
-            Err(Failure::new(verify::EXIT_BROKEN, text))
-        }
-        Err(ExportError::Record(e)) => Err(Failure::new(verify::EXIT_UNREADABLE, e)),
-        // A reader that went away, such as `head`, has read what it wanted.
-        Err(ExportError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(verify::EXIT_TRUE),
-        Err(e) => Err(Failure::system(e)),
-    }
 }
 
 /// Prints to standard output; a closed pipe ends the program quietly, as it does every filter.

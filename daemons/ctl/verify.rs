@@ -9,8 +9,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
+use ipc_pipeline::args::CommonArgs;
 use ipc_pipeline::audit::Audit;
 use ipc_pipeline::checkpoint::{self, Checkpoint};
+use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::header::{ChannelRow, Segment};
@@ -19,15 +21,34 @@ use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
 use serde_json::{Value, json};
 
+use crate::place::{EXIT_UNREADABLE, Place};
+use crate::progress::Bar;
+use crate::say;
 use crate::walk::{Step, Walk};
+
+/// Examples and exit codes.
+pub const HELP: &str = "Examples:
+  ipc-pipeline verify
+  ipc-pipeline verify /backup/log --json
+
+Exit codes: 0 everything is true, 1 a promise is broken (what and where is said), 2 the record cannot be read.";
+
+/// The command line.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// The directory of a record; without it that of the instance
+    dir: Option<PathBuf>,
+    /// For machines: one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// Exit code: everything is true.
 pub const EXIT_TRUE: u8 = 0;
 /// Exit code: a promise is broken; the text says which and where.
 pub const EXIT_BROKEN: u8 = 1;
-/// Exit code: the record cannot be read.
-pub const EXIT_UNREADABLE: u8 = 2;
-
 /// Digits after the point of mean and standard deviation.
 const DIGITS: u8 = 6;
 /// A register that is being written is read so often again.
@@ -86,6 +107,17 @@ pub enum StatWord {
     Different(u64),
 }
 
+/// The whole command.
+pub fn command(args: Args) -> Result<u8, Failure> {
+    let Place { record, register, checkpoints, .. } = Place::find(&args.common, args.dir)?;
+    let bar = Bar::new("verifying", true);
+    let report = verify(&record, register.as_deref(), checkpoints.as_deref(), &bar)
+        .map_err(|e| Failure::new(e.exit_code(), e))?;
+    drop(bar);
+    say(&if args.json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    Ok(report.exit_code())
+}
+
 /// stat's last word.
 enum Word {
     /// What it shows.
@@ -136,13 +168,14 @@ pub fn verify(
     dir: &Path,
     register: Option<&Path>,
     checkpoints: Option<&Path>,
+    bar: &Bar,
 ) -> Result<Report, VerifyError> {
     // First stat's word: what it has folded is durable, so the mark that is read after it covers it.
     let live = register.map(last_word).transpose()?.unwrap_or(Ok(None));
     let live = live.map(|word| word.map(Word::Snapshot));
     let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
-    let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref))?;
+    let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref), bar)?;
     let mut report = Report {
         log_id: walk.reader.log_id(),
         mark: walk.mark,
@@ -186,7 +219,7 @@ fn read_register(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Audits all entries, and stops on the way to compare with stat's last word.
-fn audit(walk: &mut Walk, word: Option<&Word>) -> Result<(Audit, StatWord), ReadError> {
+fn audit(walk: &mut Walk, word: Option<&Word>, bar: &Bar) -> Result<(Audit, StatWord), ReadError> {
     let log_id = walk.reader.log_id();
     let ours = word.filter(|word| word.log_id() == log_id);
     let mut stat = match (word, ours) {
@@ -204,6 +237,7 @@ fn audit(walk: &mut Walk, word: Option<&Word>) -> Result<(Audit, StatWord), Read
             Step::Gap(seq) => audit.skip_to(seq),
             Step::End => break,
         }
+        bar.at(audit.next() - 1, walk.mark.unwrap_or(0));
     }
     audit.finish();
     Ok((audit, stat))
@@ -415,6 +449,14 @@ mod tests {
     use ipc_pipeline::fields::put;
     use ipc_pipeline::snapshot::{VERSION_AT, header, slot_at};
     use std::fs;
+
+    fn verify(
+        dir: &Path,
+        register: Option<&Path>,
+        checkpoints: Option<&Path>,
+    ) -> Result<Report, VerifyError> {
+        super::verify(dir, register, checkpoints, &Bar::new("", false))
+    }
 
     fn dir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

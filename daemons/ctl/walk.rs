@@ -1,4 +1,4 @@
-//! Walking over a record from its first entry to its end, for `verify` and `export`.
+//! Walking over a record from its first entry to its end, for all commands that read one.
 //!
 //! Up to the durable mark every entry counts, good or rotten. Above it, what a crash or a live ipc-log leaves is taken
 //! as long as it is whole and in order, as ipc-log itself would on its next start; the rest is no part of the record.
@@ -28,6 +28,8 @@ pub struct Walk {
     pub mark: Option<u64>,
     /// Seq of the entry that stands next.
     pub next: u64,
+    /// How many entries above the mark may count.
+    above_mark: u64,
     chunk: Vec<u8>,
 }
 
@@ -37,8 +39,30 @@ impl Walk {
     /// # Errors
     /// The mark cannot be read; its damage is no error.
     pub fn new(reader: RecordReader) -> Result<Walk, ReadError> {
+        Walk::from(reader, 1)
+    }
+
+    /// A walk from entry `next` on.
+    ///
+    /// # Errors
+    /// As [`Walk::new`].
+    pub fn from(reader: RecordReader, next: u64) -> Result<Walk, ReadError> {
         let mark = reader.mark()?.map(|mark| mark.durable.seq);
-        Ok(Walk { reader, mark, next: 1, chunk: Vec::new() })
+        Ok(Walk { reader, mark, next, above_mark: ABOVE_MARK_MAX, chunk: Vec::new() })
+    }
+
+    /// A walk that keeps to what is durable, to go on when more is: what stands above the mark may be taken back.
+    pub fn live(self) -> Walk {
+        Walk { mark: Some(self.mark.unwrap_or(0)), above_mark: 0, ..self }
+    }
+
+    /// Looks at the mark again. True: there is more.
+    ///
+    /// # Errors
+    /// The mark cannot be read.
+    pub fn look(&mut self) -> Result<bool, ReadError> {
+        self.mark = self.reader.mark()?.map(|mark| mark.durable.seq).or(self.mark);
+        Ok(self.mark.is_some_and(|mark| mark >= self.next))
     }
 
     /// The next step; `pause` is a seq after which a chunk ends.
@@ -74,7 +98,7 @@ impl Walk {
     fn sound(&self) -> usize {
         let (entries, _) = self.chunk.as_chunks::<LEN>();
         let mark = self.mark.unwrap_or(u64::MAX);
-        let end = mark.saturating_add(ABOVE_MARK_MAX);
+        let end = mark.saturating_add(self.above_mark);
         let seqs = self.next..=end;
         let counts = |seq: u64, e: Entry| seq <= mark || e.seq == seq && e.is_whole();
         entries.iter().zip(seqs).take_while(|(b, seq)| counts(*seq, Entry::from_bytes(b))).count()

@@ -10,6 +10,7 @@ use crate::decimal::{DECIMALS_MAX, Decimal};
 use crate::fold::{Rate, Stats};
 use crate::header::ChannelRow;
 use num_bigint::{BigInt, BigUint, Sign};
+use std::cmp::Ordering;
 
 /// What is printed for a value that does not exist.
 pub const ABSENT: &str = "-";
@@ -115,6 +116,21 @@ impl Conversion {
         value.text(self.places().min(digits.max(self.decimals)))
     }
 
+    /// Do larger codes have larger physical values? With a negative scale it is the other way round.
+    pub fn is_rising(&self) -> bool {
+        self.scale.digits >= 0
+    }
+
+    /// The factor and the addend with which `(code * factor + addend) / 10^places` is the physical value; `None` if
+    /// they do not fit 64 bits.
+    pub fn factor_and_addend(&self) -> Option<(i64, i64)> {
+        let common = self.decimals.max(self.offset.places);
+        let ten = |places: u8| 10i128.checked_pow(places.into());
+        let factor = ten(common - self.decimals)?.checked_mul(self.scale.digits)?;
+        let offset = self.offset.digits.checked_mul(ten(common - self.offset.places)?)?;
+        Some((factor.try_into().ok()?, offset.checked_mul(self.scale.digits)?.try_into().ok()?))
+    }
+
     /// (sum / 10^decimals + count * offset) * scale / below.
     fn linear(&self, sum: i128, count: u64, below: u64) -> Exact {
         let Conversion { decimals, scale, offset } = self;
@@ -142,6 +158,21 @@ impl Exact {
             (twice + &self.denominator) / (&self.denominator * 2u8)
         };
         with_point(&scaled, self.numerator.sign() == Sign::Minus, digits)
+    }
+}
+
+impl PartialEq<Decimal> for Exact {
+    fn eq(&self, other: &Decimal) -> bool {
+        self.partial_cmp(other) == Some(Ordering::Equal)
+    }
+}
+
+/// Against a decimal number, exactly; a square root is not compared.
+impl PartialOrd<Decimal> for Exact {
+    fn partial_cmp(&self, other: &Decimal) -> Option<Ordering> {
+        let ours = &self.numerator * signed_power_of_ten(other.places);
+        let theirs = BigInt::from(self.denominator.clone()) * other.digits;
+        (!self.root).then(|| ours.cmp(&theirs))
     }
 }
 
@@ -254,5 +285,24 @@ mod tests {
         assert_eq!(iio.rate(&Rate { change: -16, time_ns: 500_000_000 }).text(3), "-0.400");
         // What a damaged table holds does no harm.
         assert_eq!(Conversion::of(&row("x", "")), Conversion::plain(1));
+    }
+
+    #[test]
+    fn comparisons_and_short_forms_are_exact() {
+        let row = |decimals, scale: &str, offset: &str| {
+            let (scale, offset) = (scale.into(), offset.into());
+            Conversion::of(&ChannelRow { scale, offset, decimals, ..ChannelRow::default() })
+        };
+        let millivolts = row(0, "0.005", "-1024");
+        let limit = |text| Decimal::read(text).unwrap();
+        assert!(millivolts.value(1026) == limit("0.01") && millivolts.value(1026) > limit("0.009999999999"));
+        assert!(
+            millivolts.value(0) < limit("-5.1199999999999999999") && !(millivolts.value(0) < limit("-5.12"))
+        );
+        assert_eq!(millivolts.factor_and_addend(), Some((5, -5120)));
+        assert_eq!(row(2, "-1", "0.5").factor_and_addend(), Some((-1, -50)));
+        assert_eq!(row(0, "1", "0.25").factor_and_addend(), Some((100, 25)));
+        assert_eq!(row(9, "0.123456789012345678901", "123456789012345678901").factor_and_addend(), None);
+        assert!(millivolts.is_rising() && !row(0, "-2", "0").is_rising());
     }
 }

@@ -71,3 +71,7 @@ pub mod snapshot;
 pub mod spool;
 #[cfg(not(loom))]
 pub mod sys;
+#[cfg(not(loom))]
+pub mod text;
+#[cfg(not(loom))]
+pub mod timeline;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod recorder;
+mod text;
 mod writer;
 
 use std::process::ExitCode;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{
@@ -23,6 +24,7 @@ use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
 
+use crate::text;
 use crate::writer::{Done, Job, Shared, Writer, show_grant, state_of};
 
 /// Entries handed to the disk at once.
@@ -71,6 +73,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 
+    let text = text::start(context.config.log.text.as_deref(), context.names.record_dir(), &shared)
+        .map_err(|e| Failure::system(format!("cannot start the thread that writes log.text: {e}")))?;
+
     let buffers = (0..CHUNKS).map(|_| vec![0; CHUNK * LEN].into()).collect();
     let mut recorder = Recorder {
         intake,
@@ -87,7 +92,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         woken: 0,
     };
     let result = recorder.work(context);
-    recorder.end(context);
+    recorder.end(context, text);
     result
 }
 
@@ -487,14 +492,18 @@ impl Recorder {
         in_vain
     }
 
-    /// Lets the disk thread finish, as long as it makes progress.
-    fn end(&mut self, context: &mut Context) {
+    /// Lets the disk thread finish, as long as it makes progress, and then the one that writes `log.text`.
+    fn end(&mut self, context: &mut Context, text: Option<JoinHandle<()>>) {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(text) = text {
+            let bound = Duration::from_nanos(DRAIN_NS);
+            text::finish(&text, bound, || context.notifier.turn(sys::monotonic_ns()));
         }
         self.shared.page().set_state(State::Ended);
     }

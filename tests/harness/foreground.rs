@@ -94,10 +94,22 @@ impl Pipeline {
 
     /// The same, with something as its standard input.
     pub fn run_with(&self, args: &[&str], stdin: Stdio) -> Foreground {
+        self.begin("run", args, stdin)
+    }
+
+    /// Any command of `ipc-pipeline` on this instance, in the background of the test.
+    pub fn begin(&self, command: &str, args: &[&str], stdin: Stdio) -> Foreground {
+        let config = self.config();
+        let common = [command, "--config", config.to_str().unwrap()];
+        self.spawn(CTL, &[&common, args].concat(), stdin)
+    }
+
+    /// Any program in the background of the test.
+    pub fn spawn(&self, program: &str, args: &[&str], stdin: Stdio) -> Foreground {
         let number = fs::read_dir(self.dir()).unwrap().count();
         let [out, err] = ["out", "err"].map(|end| self.dir().join(format!("run{number}.{end}")));
-        let mut c = self.command(CTL);
-        c.arg("run").arg("--config").arg(self.config()).args(args).stdin(stdin);
+        let mut c = self.command(program);
+        c.args(args).stdin(stdin);
         c.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = c.spawn().expect("setpriv (util-linux) starts ipc-pipeline");
         Foreground { child, out, err, pages: Role::ALL.map(|r| self.paths.page(r)) }

@@ -19,6 +19,7 @@ use crate::settings::Settings;
 use document::Document;
 use std::io::Read;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Largest file that is read as configuration, in bytes.
@@ -133,6 +134,8 @@ pub struct LogConfig {
     pub sync: Sync,
     /// Size of a whole segment, header included, in bytes: 64 KiB to 16 GiB.
     pub segment: u64,
+    /// A plain text file with every durable sample.
+    pub text: Option<PathBuf>,
 }
 
 impl LogConfig {
@@ -198,7 +201,7 @@ impl Default for EdgeConfig {
 
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig { sync: Sync::Every(Duration::from_millis(50)), segment: 64 << 20 }
+        LogConfig { sync: Sync::Every(Duration::from_millis(50)), segment: 64 << 20, text: None }
     }
 }
 

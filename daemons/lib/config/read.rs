@@ -12,6 +12,7 @@ use crate::decimal::DECIMALS_MAX;
 use crate::names;
 use crate::settings::{PERCENTILES_MAX, Percentile, Settings, Unit, Weight, Window};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// 1 MHz to 0.01 Hz.
@@ -152,7 +153,14 @@ fn log(s: &mut Section) -> LogConfig {
     let segment = s.text("segment", "a size from 64KiB to 16GiB in B KiB MiB GiB, like \"64MiB\"", |text| {
         units::size(text).filter(|size| SEGMENT.contains(size))
     });
-    LogConfig { sync: or(sync, default.sync), segment: or(segment, default.segment) }
+    let text = s.text("text", "a file, like \"samples.txt\"", |text| {
+        (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+    });
+    LogConfig {
+        sync: or(sync, default.sync),
+        segment: or(segment, default.segment),
+        text: text.map(|found| found.value),
+    }
 }
 
 fn stat(s: &mut Section) -> StatConfig {

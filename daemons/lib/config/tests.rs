@@ -48,6 +48,7 @@ fn every_key_arrives() {
         [log]
         sync = "always"
         segment = "64KiB"
+        text = "s.txt"
         [stat]
         checkpoint = "1h"
         percentiles = [50, 99.9]
@@ -85,7 +86,7 @@ fn every_key_arrives() {
         },
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
-        log: LogConfig { sync: Sync::Always, segment: 65_536 },
+        log: LogConfig { sync: Sync::Always, segment: 65_536, text: Some("s.txt".into()) },
         stat: StatConfig {
             checkpoint: Duration::from_secs(3600),
             settings: Settings {

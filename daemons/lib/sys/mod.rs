@@ -4,6 +4,10 @@
 //! that can be read is a wrong number, which the layers above check.
 #![allow(unsafe_code)]
 
+mod crc;
+
+pub use crc::all_whole;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;

@@ -1,0 +1,60 @@
+//! Where the record is that a command is about.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use ipc_pipeline::args::CommonArgs;
+use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::names::{Names, shm_path};
+use ipc_pipeline::reader::RecordReader;
+
+/// Exit code: the record cannot be read.
+pub const EXIT_UNREADABLE: u8 = 2;
+
+/// Where the record is, and stat's last word about it; only the record where a directory is given.
+pub struct Place {
+    /// The directory of the record.
+    pub record: PathBuf,
+    /// The snapshot register.
+    pub register: Option<PathBuf>,
+    /// The directory of stat's checkpoints.
+    pub checkpoints: Option<PathBuf>,
+    /// The instance that the record belongs to.
+    pub names: Option<Names>,
+}
+
+impl Place {
+    /// The directory, if one is given; else that of the instance.
+    ///
+    /// # Errors
+    /// The configuration has faults, or the instance has no record.
+    pub fn find(common: &CommonArgs, dir: Option<PathBuf>) -> Result<Place, Failure> {
+        if let Some(record) = dir {
+            return Ok(Place { record, register: None, checkpoints: None, names: None });
+        }
+        let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+        let record = names.record_dir();
+        if !record.exists() {
+            let (name, dir) = (names.instance(), record.display());
+            let text = format!(
+                "instance {name} has no record: there is no {dir}; look at --name and XDG_STATE_HOME"
+            );
+            return Err(Failure::new(EXIT_UNREADABLE, text));
+        }
+        let register = Some(shm_path(&names.snapshot()));
+        Ok(Place { record, register, checkpoints: Some(names.stat_dir()), names: Some(names) })
+    }
+
+    /// The record, opened.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(&self) -> Result<RecordReader, Failure> {
+        RecordReader::open(&self.record).map_err(unreadable)
+    }
+}
+
+/// The record cannot be read.
+pub fn unreadable(e: impl ToString) -> Failure {
+    Failure::new(EXIT_UNREADABLE, e)
+}

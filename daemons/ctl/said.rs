@@ -1,0 +1,110 @@
+//! What stat says in the snapshot register, as texts: the one place where `top` and `plot` touch the snapshot.
+#![forbid(unsafe_code)]
+
+use ipc_pipeline::exact::{self, Conversion, Exact};
+use ipc_pipeline::fold::Losses;
+use ipc_pipeline::header::ChannelRow;
+use ipc_pipeline::names::{Names, shm_path};
+use ipc_pipeline::settings::{Unit, Window};
+use ipc_pipeline::snapshot::{self, Row, Snapshot};
+use jiff::SignedDuration;
+
+/// A register that is being written is read so often again.
+const TRIES: usize = 8;
+
+/// stat's newest word.
+pub struct Said {
+    /// What was lost so far.
+    pub losses: Losses,
+    /// By channel, and for each channel by window.
+    pub lines: Vec<Line>,
+}
+
+/// A channel since the start, or in one of its windows. All values are texts.
+pub struct Line {
+    /// Its number.
+    pub channel: u16,
+    /// Which window; `None`: since the start.
+    pub window: Option<String>,
+    /// Number of samples.
+    pub count: u64,
+    /// The newest value.
+    pub last: String,
+    /// Their mean.
+    pub mean: String,
+    /// The smallest.
+    pub min: String,
+    /// The largest.
+    pub max: String,
+    /// Percentiles: which, and the value.
+    pub percentiles: Vec<(String, String)>,
+}
+
+/// The newest word; `None` if there is none, or it cannot be read just now.
+pub fn newest(names: &Names, channels: &[ChannelRow], digits: u8) -> Option<Said> {
+    let snapshot = (0..TRIES).find_map(|_| {
+        let bytes = std::fs::read(shm_path(&names.snapshot())).ok()?;
+        snapshot::present(&bytes).ok()
+    })??;
+    Some(Said::of(&snapshot, channels, digits))
+}
+
+impl Said {
+    fn of(snapshot: &Snapshot, channels: &[ChannelRow], digits: u8) -> Said {
+        let lines = snapshot.rows.iter().map(|row| {
+            let table = channels.get(row.channel as usize).cloned().unwrap_or_default();
+            line(row, Conversion::of(&table), digits)
+        });
+        Said { losses: snapshot.losses, lines: lines.collect() }
+    }
+
+    /// What was lost, in words; empty if nothing was.
+    pub fn losses_text(&self) -> String {
+        let l = &self.losses;
+        let parts = [
+            (l.missed, "missed"),
+            (l.unread, "unread"),
+            (l.full, "dropped"),
+            (l.bad, "bad"),
+            (l.abandoned, "abandoned"),
+            (l.corrupt, "corrupt"),
+        ];
+        let parts: Vec<String> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        parts.join(", ")
+    }
+}
+
+fn line(row: &Row, conversion: Conversion, digits: u8) -> Line {
+    let stats = &row.stats;
+    let value = |value: Exact| match stats.count {
+        0 => exact::ABSENT.to_owned(),
+        _ => conversion.text(&value, digits),
+    };
+    let percentiles = row.percentiles.iter().map(|(which, code)| {
+        let text = code.map(|code| conversion.text(&conversion.value(code), digits));
+        (format!("p{which}"), text.unwrap_or_else(|| exact::ABSENT.to_owned()))
+    });
+    Line {
+        channel: row.channel,
+        window: row.window.map(|of| window_text(&of.window)),
+        count: stats.count,
+        last: value(conversion.value(stats.last)),
+        mean: exact::text(conversion.mean(stats), digits),
+        min: value(conversion.min(stats)),
+        max: value(conversion.max(stats)),
+        percentiles: percentiles.collect(),
+    }
+}
+
+/// `10s`, `10s every 1s`, `360 samples`.
+fn window_text(window: &Window) -> String {
+    let text = |n: u64| match window.unit() {
+        Unit::Time => format!("{:#}", SignedDuration::from_nanos(i64::try_from(n).unwrap_or(i64::MAX))),
+        Unit::Samples => format!("{n} samples"),
+    };
+    match window.size() == window.step() {
+        true => text(window.size()),
+        false => format!("{} every {}", text(window.size()), text(window.step())),
+    }
+}

@@ -1,0 +1,108 @@
+//! What the pages and the spool's header say, by copy: nobody is asked, so nobody is disturbed. For `status`, `top`, and those
+//! who follow a pipeline.
+#![forbid(unsafe_code)]
+
+use ipc_pipeline::names::{Names, Role};
+use ipc_pipeline::page::{self, COUNTER_NAMES, Page, State};
+use ipc_pipeline::segment::{Copied, Memory};
+use ipc_pipeline::spool::{HEADER_WORDS, Overview};
+use ipc_pipeline::sys;
+
+/// A daemon whose loop has not turned for so long is not running, ns.
+const DEAD_NS: u64 = 1_000_000_000;
+
+/// All of it at one moment.
+pub struct Standings {
+    /// The four daemons, by [`Role::index`].
+    pub roles: [Standing; 4],
+    /// The spool, if there is one.
+    pub spool: Option<Overview>,
+    /// CLOCK_MONOTONIC of the copy, ns.
+    pub at_ns: u64,
+}
+
+impl Standings {
+    /// Looks.
+    pub fn of(names: &Names) -> Standings {
+        let at_ns = sys::monotonic_ns();
+        let roles = Role::ALL.map(|role| Standing::of(names, role, at_ns));
+        let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|c| Overview::of(c.words()));
+        Standings { roles, spool, at_ns }
+    }
+
+    /// This role.
+    pub fn role(&self, role: Role) -> &Standing {
+        let [conv, log, stat, report] = &self.roles;
+        match role {
+            Role::Conv => conv,
+            Role::Log => log,
+            Role::Stat => stat,
+            Role::Report => report,
+        }
+    }
+
+    /// seq of each role: accepted, received, folded, printed.
+    pub fn seq(&self, role: Role) -> Option<u64> {
+        let page = self.role(role).page.as_ref()?;
+        match role {
+            Role::Conv => self.spool.map(|s| s.head),
+            _ => Some(page.received()),
+        }
+    }
+
+    /// Highest seq that conv has accepted.
+    pub fn head(&self) -> u64 {
+        self.spool.map_or(0, |s| s.head)
+    }
+
+    /// Highest durable seq.
+    pub fn durable(&self) -> u64 {
+        self.role(Role::Log).page.as_ref().and_then(Page::durable).unwrap_or(0)
+    }
+
+    /// Entries that a power cut would take.
+    pub fn at_risk(&self) -> u64 {
+        let durable = self.durable();
+        self.spool.map_or(0, |s| s.head.saturating_sub(durable.max(s.tail)))
+    }
+}
+
+/// What a role's page says.
+pub struct Standing {
+    /// Which daemon.
+    pub role: Role,
+    /// Its page, if there is one.
+    pub page: Option<Page<Copied>>,
+    /// How long ago its loop turned, ns.
+    age_ns: u64,
+}
+
+impl Standing {
+    fn of(names: &Names, role: Role, now: u64) -> Standing {
+        let copy = Copied::read(&names.page(role), page::WORDS);
+        let page = copy.and_then(|c| Page::new(c, role.index()));
+        let age_ns = page.as_ref().map_or(u64::MAX, |p| now.saturating_sub(p.beat()));
+        Standing { role, page, age_ns }
+    }
+
+    /// Has its loop turned lately?
+    pub fn is_running(&self) -> bool {
+        self.age_ns < DEAD_NS && self.page.as_ref().and_then(Page::state) != Some(State::Ended)
+    }
+
+    /// Its state, in words.
+    pub fn state(&self) -> String {
+        match self.page.as_ref().map(|p| p.state()) {
+            None => "not there".into(),
+            Some(Some(State::Ended)) => State::Ended.name().into(),
+            Some(_) if !self.is_running() => format!("no sign of life for {} s", self.age_ns / 1_000_000_000),
+            Some(state) => state.map_or("unknown", State::name).into(),
+        }
+    }
+
+    /// Its counters with their names.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let names = COUNTER_NAMES[self.role.index()].iter().enumerate();
+        names.filter_map(|(i, name)| Some((*name, self.page.as_ref()?.counter(i))))
+    }
+}

@@ -1,0 +1,296 @@
+//! The commands that look at a record or a pipeline: `export`, `tail`, `top`, `plot`, and `log.text`. Their outputs are
+//! compared with what the source and plain integers give.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use harness::{Foreground, Pipeline, Role, processes, signal_pid, value, wait_until};
+use rustix::process::Signal;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Everything that should happen does so within this time, on a busy machine too.
+const BOUND: Duration = Duration::from_secs(30);
+/// Physical value = (code - 1024) * 0.005.
+const CHANNEL: &str = "[[channel]]\nname = \"ecg\"\nunit = \"mV\"\nscale = 0.005\noffset = -1024\n";
+/// Through a ring that wraps often, with small segments.
+const FAST: &str =
+    "[conv]\nrate = \"max\"\n[spool]\ncapacity = 1024\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\n";
+const STEADY: &str = "[conv]\nrate = \"5 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 2048\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\n";
+
+/// A pipeline that has read so many lines and ended.
+fn ended(lines: u64) -> Pipeline {
+    let p = Pipeline::of_lines(lines, &format!("{FAST}{CHANNEL}"));
+    p.run(&[]).ends_with(0, BOUND);
+    p
+}
+
+/// The physical value of line `index`, as text, by integers alone.
+fn physical(index: u64) -> String {
+    let thousandths = 5 * (i64::from(value(index)) - 1024);
+    let (sign, size) = (if thousandths < 0 { "-" } else { "" }, thousandths.unsigned_abs());
+    format!("{sign}{}.{:03}", size / 1000, size % 1000)
+}
+
+/// Column `n` of CSV, without the heading.
+fn column(csv: &str, n: usize) -> Vec<String> {
+    csv.lines().skip(1).map(|line| line.split(',').nth(n).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn export_gives_the_physical_values_exactly() {
+    let p = ended(5000);
+    let csv = p.expect(&["export"], 0);
+    assert!(csv.starts_with("seq,time,channel,value\n4,2"), "{}", &csv[..80]);
+    assert!(column(&csv, 3).into_iter().eq((0..5000).map(physical)));
+    assert!(column(&csv, 0).into_iter().eq((4..5004).map(|seq: u64| seq.to_string())));
+    let raw = p.expect(&["export", "--raw"], 0);
+    assert!(raw.starts_with("seq,time,channel,code\n"));
+    assert!(column(&raw, 3).into_iter().eq((0..5000).map(|i| value(i).to_string())));
+    let jsonl = p.expect(&["export", "--format", "jsonl"], 0);
+    assert_eq!(jsonl.lines().count(), 5000);
+    for ((index, line), time) in (0..).zip(jsonl.lines()).zip(column(&csv, 1)) {
+        let text = format!(
+            "{{\"seq\":{},\"time\":\"{time}\",\"channel\":0,\"name\":\"ecg\",\"value\":{},\"unit\":\"mV\"}}",
+            index + 4,
+            physical(index)
+        );
+        assert_eq!(line, text);
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+}
+
+#[test]
+fn export_selects_and_goes_on_exactly() {
+    let p = ended(5000);
+    let whole = p.expect(&["export"], 0);
+    for cut in [4, 5, 2052, 5003] {
+        let head = p.expect(&["export", "--seq", &format!("..{}", cut - 1)], 0);
+        let rest = p.expect(&["export", "--seq", &format!("{cut}.."), "--no-heading"], 0);
+        assert!(format!("{head}{rest}") == whole, "cut at {cut}");
+    }
+    // Every comparison is made with the last digit: thousandths against thousandths.
+    let chosen =
+        p.expect(&["export", "--where", "value > -1000.005 and not (value >= 0.245 or value = 0.1)"], 0);
+    let wanted = (0..5000).filter(|i| {
+        let thousandths = 5 * (i64::from(value(*i)) - 1024);
+        thousandths > -1_000_005 && thousandths < 245 && thousandths != 100
+    });
+    let wanted: Vec<String> = wanted.map(physical).collect();
+    assert!(
+        wanted.len() > 100 && column(&chosen, 3) == wanted,
+        "{} of {}",
+        chosen.lines().count(),
+        wanted.len()
+    );
+    // By time: the ends are those of two samples, one included, one not.
+    let times = column(&whole, 1);
+    let part = p.expect(&["export", "--from", &times[1000], "--to", &times[3000], "--channel", "ecg"], 0);
+    let same = times.iter().filter(|t| (&times[1000]..&times[3000]).contains(t)).count();
+    assert_eq!(part.lines().count(), 1 + same);
+    assert!(same > 0 && p.expect(&["export", "--from", "1h", "--where", "seq <= 6"], 0).lines().count() == 4);
+    for (args, said) in [
+        (["--where", "value >> 3"], "at character 7: found \">>\""),
+        (["--channel", "eeg"], "there is no channel \"eeg\"; the record has: 0 ecg"),
+        (["--seq", "7..3"], "allowed: A..B with 1 <= A <= B"),
+        (["--from", "yesterday"], "a time such as 2026-11-21T12:00:00Z"),
+    ] {
+        let text = p.expect(&[&["export"][..], &args].concat(), 64);
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+    assert_eq!(p.expect(&["tail", "--once", "-n", "2"], 0).lines().count(), 2);
+    let last = p.expect(&["tail", "--once", "-n", "1"], 0);
+    let end = format!("Z  ecg  {:>10} mV  #5003\n", physical(4999));
+    assert!(last.ends_with(&end) && last.starts_with(&times[4999]), "{last:?} {end:?}");
+    assert_eq!(
+        p.expect(&["tail", "--once", "--json", "-n", "70000"], 0),
+        p.expect(&["export", "--format", "jsonl"], 0)
+    );
+}
+
+#[test]
+fn followers_get_every_sample_once_whatever_dies() {
+    let p = Pipeline::of_lines(15_000, &format!("{STEADY}{CHANNEL}"));
+    let mut run = p.run(&[]);
+    run.wait_for_durable(100, BOUND);
+    let mut export = p.begin("export", &["--follow"], Stdio::null());
+    let mut tail = p.begin("tail", &["-n", "0", "--json"], Stdio::null());
+    let mut stopped = p.begin("tail", &["-n", "5"], Stdio::null());
+    for durable in [2000, 5000, 8000] {
+        run.wait_for_durable(durable, BOUND);
+        assert!(run.kill(Role::Log));
+    }
+    wait_until("followers have much", BOUND, || export.out().len() > 100_000 && stopped.out().len() > 10_000);
+    stopped.signal(Signal::INT);
+    stopped.ends_with(0, BOUND);
+    assert!(stopped.out().ends_with('\n'), "whole lines");
+    run.ends_with(0, BOUND);
+    // They end with the pipeline.
+    export.ends_with(0, BOUND);
+    tail.ends_with(0, BOUND);
+    assert!(export.out() == p.expect(&["export"], 0), "what was followed is not the record");
+    let jsonl = p.expect(&["export", "--format", "jsonl"], 0);
+    assert!(
+        tail.out().len() > 100_000 && jsonl.ends_with(&tail.out()),
+        "the tail is not the end of the record"
+    );
+}
+
+#[test]
+fn the_text_file_goes_on_exactly_whatever_dies() {
+    let path = "text = \"samples.txt\"\n";
+    let mut p = Pipeline::of_lines(15_000, &format!("{STEADY}{path}{CHANNEL}"));
+    let file = p.dir().join("samples.txt");
+    let mut run = p.run(&[]);
+    for durable in [1500, 4000, 6000] {
+        run.wait_for_durable(durable, BOUND);
+        assert!(run.kill(Role::Log));
+    }
+    run.wait_for_durable(8000, BOUND);
+    // Moved away while it is written: another one is begun, going on there.
+    let moved = p.dir().join("moved.txt");
+    fs::rename(&file, &moved).unwrap();
+    wait_until("it is made again", BOUND, || file.exists());
+    run.ends_with(0, BOUND);
+    let text = |paths: &[&std::path::Path]| -> String {
+        let all: String = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+        all.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+    };
+    let csv = p.expect(&["export"], 0);
+    let whole: String = (0..15_000)
+        .zip(column(&csv, 0).iter().zip(column(&csv, 1)))
+        .map(|(i, (seq, time))| format!("{time}  ecg  {:>10} mV  #{seq}\n", physical(i)))
+        .collect();
+    assert!(text(&[&moved, &file]) == whole, "lines are missing, twice or wrong");
+    // A line that was torn by a kill is written again, and nothing else is.
+    let len = fs::metadata(&file).unwrap().len();
+    for torn in [1, 30, 64] {
+        fs::File::options().write(true).open(&file).unwrap().set_len(len - torn).unwrap();
+        p.run(&[]).ends_with(0, BOUND);
+        assert!(text(&[&moved, &file]) == whole, "torn by {torn}");
+    }
+    // What is not ours is left alone, and said; the record does not mind.
+    p.write_lines("in.txt", 0..15_100);
+    fs::write(&file, "my own notes\n").unwrap();
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    assert!(run.err().contains("samples.txt is no file of log.text: move it away"), "{}", run.err());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "my own notes\n");
+    p.judge_lines(15_100);
+    p.assert_nothing_left();
+}
+
+#[test]
+fn top_shows_one_screen() {
+    let p = Pipeline::of_lines(1_000_000, &format!("{STEADY}{CHANNEL}"));
+    let mut run = p.run(&[]);
+    run.wait_for_durable(3000, BOUND);
+    let screen = p.expect(&["top", "--once"], 0);
+    let lines: Vec<&str> = screen.lines().collect();
+    assert_eq!(lines.len(), 24, "{screen}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 80) && !screen.contains('\x1b'), "{screen}");
+    assert!(lines[0].contains(&format!("instance {}   epoch 1", p.name)), "{screen}");
+    assert!(
+        lines[1].contains("accepted") && lines[1].contains("at risk") && lines[1].contains("lost nothing")
+    );
+    for (line, role) in lines[4..8].iter().zip(["conv", "log", "stat", "report"]) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[..2], [role, "running"], "{screen}");
+        let rate: u64 = words[3].strip_suffix("/s").unwrap().parse().unwrap();
+        assert!((500..50_000).contains(&rate), "{screen}");
+    }
+    assert!(lines[10].starts_with(">ecg [mV]") && lines[10].contains(['▁', '█']), "{screen}");
+    assert!(lines[11].starts_with(" the last 600 samples of ecg [mV]"), "{screen}");
+    assert!(lines[23].contains("q quit"), "{screen}");
+    let refused = p.expect(&["top"], 64);
+    assert!(refused.contains("`top --once`"), "{refused}");
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
+    // What is left of a pipeline that has ended.
+    let screen = p.expect(&["top", "--once", "--every", "1ms"], 0);
+    assert!(
+        screen.contains("no spool") && screen.contains("not there") && screen.contains("ecg"),
+        "{screen}"
+    );
+}
+
+/// `top` on a terminal of its own, made by script (util-linux).
+fn top_on_a_terminal(p: &Pipeline) -> Foreground {
+    let config = p.config();
+    let command = format!(
+        "stty rows 24 cols 80; exec {} top --config {}",
+        env!("CARGO_BIN_EXE_ipc-pipeline"),
+        config.display()
+    );
+    p.spawn("script", &["-qfec", &command, "/dev/null"], Stdio::piped())
+}
+
+#[test]
+fn top_gives_the_terminal_back() {
+    const ENTER: &str = "\x1b[?1049h";
+    const LEAVE: &str = "\x1b[?1049l";
+    let p = ended(1000);
+    for end in ["q", "TERM", "HUP"] {
+        let mut script = top_on_a_terminal(&p);
+        wait_until("it has drawn", BOUND, || script.out().contains(ENTER) && script.out().contains("q quit"));
+        let mut keys = script.stdin().unwrap();
+        match end {
+            "q" => keys.write_all(b"q").unwrap(),
+            signal => {
+                let signal = if signal == "TERM" { Signal::TERM } else { Signal::HUP };
+                let top = |parent: i32| {
+                    processes().into_iter().find(|c| c.parent == parent && c.name == "ipc-pipeline")
+                };
+                let shell = processes().into_iter().find(|c| c.parent == script.pid()).unwrap();
+                let found = top(script.pid()).or_else(|| top(shell.pid)).unwrap();
+                signal_pid(found.pid, signal);
+            }
+        }
+        script.ends_with(0, BOUND);
+        let out = script.out();
+        assert!(out.rfind(LEAVE) > out.rfind(ENTER), "{end}: the terminal was kept");
+        assert!(out.rfind("\x1b[?25h") > out.rfind(ENTER), "{end}: the cursor is hidden");
+    }
+}
+
+#[test]
+fn plot_draws_every_kind_and_no_spike_is_lost() {
+    // One spike among 20,000 samples: the picture has to reach it.
+    let p = Pipeline::new(&format!("[source]\nkind = \"lines\"\npath = \"in.txt\"\n{FAST}{CHANNEL}"));
+    let lines: String = (0..20_000).map(|i| if i == 12_345 { "1000000\n" } else { "1024\n" }).collect();
+    fs::write(p.dir().join("in.txt"), lines).unwrap();
+    p.run(&[]).ends_with(0, BOUND);
+    for kind in ["series", "histogram", "windows"] {
+        p.expect(&["plot", "--kind", kind, "--out", "plot.svg"], 0);
+        let svg = fs::read_to_string(p.dir().join("plot.svg")).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        for text in ["ecg [mV]: ", "20000 samples", "5000"] {
+            assert!(svg.contains(text), "{kind}: {text:?} is missing");
+        }
+    }
+    p.expect(&["plot", "--out", "plot.svg"], 0);
+    let svg = fs::read_to_string(p.dir().join("plot.svg")).unwrap();
+    // The line is broken where ipc-conv had to wait.
+    let lines = svg.lines().filter(|line| line.contains("<polyline") && line.contains("#1450A0"));
+    let points = lines.filter_map(|line| line.split("points=\"").nth(1)?.split('"').next());
+    let points = points.flat_map(str::split_whitespace);
+    let heights = points.map(|point| point.split_once(',').unwrap().1.parse::<i32>().unwrap());
+    assert!(heights.clone().min().unwrap() + 300 < heights.max().unwrap(), "the spike is not in the picture");
+    let text = p.expect(&["plot"], 0);
+    assert_eq!(text.lines().count(), 30);
+    assert!(text.contains("(UTC)") && text.contains("5000 ┤") && text.lines().nth(1).is_some());
+    assert!(p.expect(&["plot", "--where", "value > 99999"], 64).contains("no samples are selected"));
+}
+
+#[test]
+fn help_has_examples() {
+    let p = Pipeline::new("");
+    for command in ["export", "tail", "top", "plot", "verify"] {
+        let out = p.command(env!("CARGO_BIN_EXE_ipc-pipeline")).args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(out.stdout).unwrap();
+        assert!(help.contains("Examples:") && help.contains(&format!("ipc-pipeline {command}")), "{help}");
+    }
+}
