@@ -27,6 +27,9 @@ const BURST_NS: u64 = 200_000;
 /// Bad inputs said one by one; after them only their number.
 const BAD_SAID_MAX: u64 = 10;
 
+/// At the end, losses wait for room in the spool no longer than this, ns.
+const LAST_NS: u64 = 2_000_000_000;
+
 /// What a turn of the loop came to.
 enum Next {
     /// There may be more to do at once.
@@ -549,6 +552,20 @@ impl Converter {
         sys::wait(log.durable_word(), seen, Duration::from_nanos(deadline.saturating_sub(now)));
     }
 
+    /// The spool may be full, and what was dropped for that would be in no record if this is the last life of the spool.
+    fn wait_for_room(&mut self) {
+        let end = sys::monotonic_ns() + LAST_NS;
+        loop {
+            let now = sys::monotonic_ns();
+            self.durable_seen = self.publisher.durable();
+            if self.publisher.room() >= self.pending.entries() || now >= end {
+                return;
+            }
+            self.wait_for_durable(now, end.min(now + LOOK_NS));
+            self.publisher.look();
+        }
+    }
+
     /// The end: pending losses go out if they fit; else they stay with the spool for the next life.
     fn finish(&mut self) {
         let now = sys::monotonic_ns();
@@ -556,6 +573,7 @@ impl Converter {
         if self.may_push() {
             self.miss_ticks(now, self.late_max_ns);
             let t_ns = self.last_tick_ns(now);
+            self.wait_for_room();
             let (pending, index, tick) = (self.pending, self.index, self.tick);
             let columns = self.columns;
             let fits = self.publisher.room() >= pending.entries();
