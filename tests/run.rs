@@ -392,6 +392,30 @@ fn drop_newest_counts_what_it_drops() {
     p.assert_nothing_left();
 }
 
+/// What was dropped last is in the record too, though the spool was full when conv was told to stop.
+#[test]
+fn drops_before_the_end_are_counted() {
+    let mut p = Pipeline::of_lines(
+        500_000,
+        "[conv]\nrate = \"10 kHz\"\npolicy = \"drop-newest\"\n[spool]\ncapacity = 256\n[log]\nsync = \"10ms\"\n",
+    );
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 500);
+    p.signal(Role::Log, Signal::STOP);
+    p.wait_for("samples are dropped", BOUND, |p| p.counter(Role::Conv, "full") > 200);
+    p.signal(Role::Conv, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300)); // conv has met the full spool by now
+    p.signal(Role::Log, Signal::CONT);
+    p.wait_for("conv has ended", BOUND, |p| !p.is_running(Role::Conv));
+    let full = p.counter(Role::Conv, "full");
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    let report = p.judge();
+    assert_eq!(report.lost[FULL as usize], full, "LOSS in the record = dropped");
+    p.judge_lines(report.samples + full);
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 #[test]
 fn lock_step_has_one_sample_in_flight() {
     let mut p = Pipeline::of_lines(300, "[conv]\nrate = \"max\"\nlock_step = true\n[log]\nsync = \"2ms\"\n");

@@ -27,6 +27,9 @@ const BURST_NS: u64 = 200_000;
 /// Bad inputs said one by one; after them only their number.
 const BAD_SAID_MAX: u64 = 10;
 
+/// At the end, losses wait for room in the spool no longer than this, ns.
+const LAST_NS: u64 = 2_000_000_000;
+
 /// What a turn of the loop came to.
 enum Next {
     /// There may be more to do at once.
@@ -48,8 +51,6 @@ struct Converter {
     late_max_ns: u64,
     count: u64,
     on_bad: OnBad,
-    /// May entries be pushed, by the last state?
-    open: bool,
     /// Highest durable seq at the beginning of this turn.
     durable_seen: Option<u64>,
     /// Did we take over spool and source position yet?
@@ -168,7 +169,6 @@ impl Converter {
             late_max_ns: config.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
             on_bad: config.source.on_bad(),
-            open: false,
             durable_seen: None,
             begun: false,
             feed: Feed::default(),
@@ -199,7 +199,6 @@ impl Converter {
 
     /// One turn of work in this state.
     fn turn(&mut self, state: State, now: u64) -> Result<Next, Failure> {
-        self.open = matches!(state, State::Running | State::Full);
         self.durable_seen = self.publisher.durable();
         match state {
             State::Running | State::Full => {}
@@ -491,7 +490,7 @@ impl Converter {
 
     /// Losses wait for the next sample to go with it; if none comes for a second, they go out alone.
     fn publish_old_losses(&mut self, now: u64) {
-        if self.pending.entries() == 0 || !self.begun || !self.open {
+        if self.pending.entries() == 0 || !self.may_push() {
             self.pending_since = None;
         } else if now - *self.pending_since.get_or_insert(now) >= 1_000_000_000
             && self.publisher.room() >= self.pending.entries()
@@ -502,8 +501,9 @@ impl Converter {
 
     /// A step of the wall clock becomes a CLOCK entry, so that the record can tell wall time by itself.
     fn look_at_wall_clock(&mut self, now: u64) {
-        let t_ns = self.last_tick_ns(now);
-        let ready = self.begun && self.open && self.publisher.room() > 0;
+        // The first tick of a grid may lie ahead (`align`).
+        let t_ns = self.last_tick_ns(now).min(now.saturating_sub(self.start_ns));
+        let ready = self.may_push() && self.publisher.room() > 0;
         let Some(clocks) = Clocks::read().filter(|_| ready) else { return };
         let Some(spool) = self.publisher.spool() else { return };
         let start = Clocks { monotonic: spool.header().start_mono_ns, wall: spool.header().start_wall_ns };
@@ -516,13 +516,19 @@ impl Converter {
         self.clock_steps += 1;
         let slept = std::mem::replace(&mut self.suspended_ns, wallclock::suspended_ns());
         let seconds = ms as f64 / 1000.0;
-        if self.suspended_ns - slept >= 1_000_000_000 {
+        // Made of two readings: without a suspend it may as well be some ns less.
+        if self.suspended_ns.saturating_sub(slept) >= 1_000_000_000 {
             log::warn!(
                 "the machine was suspended: the wall clock is {seconds:+.3} s ahead of the ticks' clock"
             );
         } else if ms.abs() >= 1000 {
             log::warn!("the wall clock was set: it stepped by {seconds:+.3} s; the ticks do not follow it");
         }
+    }
+
+    /// Have we taken over a spool, and is it one in which entries are accepted now?
+    fn may_push(&self) -> bool {
+        self.begun && self.publisher.accepts()
     }
 
     fn ring(&self) {
@@ -546,13 +552,28 @@ impl Converter {
         sys::wait(log.durable_word(), seen, Duration::from_nanos(deadline.saturating_sub(now)));
     }
 
+    /// The spool may be full, and what was dropped for that would be in no record if this is the last life of the spool.
+    fn wait_for_room(&mut self) {
+        let end = sys::monotonic_ns() + LAST_NS;
+        loop {
+            let now = sys::monotonic_ns();
+            self.durable_seen = self.publisher.durable();
+            if self.publisher.room() >= self.pending.entries() || now >= end {
+                return;
+            }
+            self.wait_for_durable(now, end.min(now + LOOK_NS));
+            self.publisher.look();
+        }
+    }
+
     /// The end: pending losses go out if they fit; else they stay with the spool for the next life.
     fn finish(&mut self) {
         let now = sys::monotonic_ns();
         self.publisher.look();
-        if self.begun && self.open {
+        if self.may_push() {
             self.miss_ticks(now, self.late_max_ns);
             let t_ns = self.last_tick_ns(now);
+            self.wait_for_room();
             let (pending, index, tick) = (self.pending, self.index, self.tick);
             let columns = self.columns;
             let fits = self.publisher.room() >= pending.entries();

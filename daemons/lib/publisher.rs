@@ -210,6 +210,11 @@ impl<S: Segments + Clone> Publisher<S> {
         self.state
     }
 
+    /// May entries be pushed, by the last turn?
+    pub fn accepts(&self) -> bool {
+        matches!(self.state, State::Running | State::Full)
+    }
+
     /// Looks after names and peers now: before the last entries of a life, as the next look may never come.
     pub fn look(&mut self) {
         match self.page.look() {
