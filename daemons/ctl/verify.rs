@@ -13,7 +13,7 @@ use ipc_pipeline::audit::Audit;
 use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Fold;
-use ipc_pipeline::header::{ChannelRow, Segment};
+use ipc_pipeline::header::{ChannelRow, Header, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
 use serde_json::{Value, json};
@@ -195,8 +195,8 @@ impl Report {
         if more > 0 {
             self.broken.push(format!("and {more} more entries that break a rule"));
         }
-        for segment in segments {
-            self.check_header(walk, *segment)?;
+        for (segment, header) in walk.reader.headers()? {
+            self.check_header(segment, header);
         }
         match self.mark {
             None => self.broken.push(
@@ -216,16 +216,15 @@ impl Report {
         Ok(())
     }
 
-    fn check_header(&mut self, walk: &Walk, segment: Segment) -> Result<(), ReadError> {
+    fn check_header(&mut self, segment: Segment, header: Option<Header>) {
         let name = segment.name();
-        match walk.reader.header(segment)? {
+        match header {
             None => self.broken.push(format!("{name}: its header is damaged")),
             Some(header) if header.log_id != self.log_id => {
                 self.broken.push(format!("{name}: belongs to another record, {:016x}", header.log_id));
             }
             Some(_) => {}
         }
-        Ok(())
     }
 
     /// The report for people: totals, losses, and either that all is true or each broken promise.

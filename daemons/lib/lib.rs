@@ -14,7 +14,11 @@ pub mod args;
 #[cfg(not(loom))]
 pub mod audit;
 #[cfg(not(loom))]
+pub mod block;
+#[cfg(not(loom))]
 pub mod checkpoint;
+#[cfg(not(loom))]
+pub mod compress;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
@@ -63,6 +67,8 @@ pub mod recovery;
 pub mod register;
 #[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
+pub mod segment_file;
 #[cfg(not(loom))]
 pub mod snapshot;
 #[cfg(not(loom))]

@@ -12,7 +12,7 @@
 
 use crate::disk::{DirDisk, Disk, DiskError, Trouble, write_all};
 use crate::entry::{Entry, LEN};
-use crate::header::{ChannelRow, Header, Segment, TableError, new_name, offset_of};
+use crate::header::{ChannelRow, Form, Header, Segment, TableError, offset_of};
 use crate::mark::{Grant, MarkFile, Position, SourcePosition};
 use std::io;
 
@@ -287,7 +287,7 @@ impl<D: Disk> Record<D> {
     pub fn set_aside(&mut self) -> Result<(), AppendError> {
         let Some(trouble) = self.suspect else { return Ok(()) };
         if trouble == Trouble::Damaged {
-            let segment = Segment { first: self.durable.seq + 1, bad: false };
+            let segment = Segment::plain(self.durable.seq + 1);
             let file = self.build(segment.first, self.durable.epoch)?;
             rename_bad(&self.disk, &mut self.last.segment)?;
             publish(&self.disk, segment)?;
@@ -354,7 +354,7 @@ impl<D: Disk> Record<D> {
     /// Begins the next segment. Recovery trusts everything before the last segment, so that is made durable first.
     fn rotate(&mut self) -> Result<(), AppendError> {
         self.sync()?;
-        let segment = Segment { first: self.end.seq + 1, bad: false };
+        let segment = Segment::plain(self.end.seq + 1);
         let file = self.build(segment.first, self.end.epoch)?;
         publish(&self.disk, segment)?;
         self.last = Last { file, segment, limit: self.settings.segment_entries };
@@ -370,7 +370,9 @@ impl<D: Disk> Record<D> {
             channels: self.settings.channels.clone(),
         };
         let file = build(&self.disk, &header)?;
-        self.disk.sync_data(&file).map_err(|e| DiskError::new(&self.disk, "sync", &new_name(first), e))?;
+        self.disk
+            .sync_data(&file)
+            .map_err(|e| DiskError::new(&self.disk, "sync", &Segment::plain(first).new_name(), e))?;
         Ok(file)
     }
 
@@ -390,7 +392,7 @@ impl<D: Disk> Record<D> {
 
 /// Makes a segment with its header under the name `.seg.new`, not yet synced. What was left there is removed.
 pub(crate) fn build<D: Disk>(disk: &D, header: &Header) -> Result<D::File, DiskError> {
-    let name = new_name(header.first_seq);
+    let name = Segment::plain(header.first_seq).new_name();
     match disk.remove(&name) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(DiskError::new(disk, "remove", &name, e));
@@ -405,14 +407,14 @@ pub(crate) fn build<D: Disk>(disk: &D, header: &Header) -> Result<D::File, DiskE
 /// Gives a finished segment its name.
 pub(crate) fn publish<D: Disk>(disk: &D, segment: Segment) -> Result<(), DiskError> {
     let fail = |doing| move |e| DiskError::new(disk, doing, &segment.name(), e);
-    disk.rename(&new_name(segment.first), &segment.name()).map_err(fail("make"))?;
+    disk.rename(&segment.new_name(), &segment.name()).map_err(fail("make"))?;
     disk.sync_dir().map_err(fail("sync the directory of"))
 }
 
 /// Renames a segment `.bad`, unless it is already.
 pub(crate) fn rename_bad<D: Disk>(disk: &D, segment: &mut Segment) -> Result<(), DiskError> {
-    if !segment.bad {
-        let bad = Segment { bad: true, ..*segment };
+    if !segment.is_bad() {
+        let bad = Segment { form: Form::Bad, ..*segment };
         let renamed = disk.rename(&segment.name(), &bad.name());
         renamed.map_err(|e| DiskError::new(disk, "set aside", &segment.name(), e))?;
         *segment = bad;
