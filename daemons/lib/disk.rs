@@ -229,6 +229,19 @@ impl DirDisk {
         }
     }
 
+    /// The same directory once more, for another thread.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<DirDisk> {
+        Ok(DirDisk {
+            dir: self.dir.try_clone()?,
+            path: self.path.clone(),
+            mode: self.mode,
+            access: self.access,
+        })
+    }
+
     /// The directory as it was opened.
     pub fn path(&self) -> &Path {
         &self.path

@@ -172,6 +172,11 @@ pub struct Record<D: Disk> {
 }
 
 impl Record<DirDisk> {
+    /// The directory it is in.
+    pub fn disk(&self) -> &DirDisk {
+        &self.disk
+    }
+
     /// Does the segment that is written still have its name in the directory, or has somebody removed it?
     pub fn is_in_place(&self) -> bool {
         self.disk.is_still(&self.last.segment.name(), &self.last.file)
@@ -188,6 +193,11 @@ impl<D: Disk> Record<D> {
         wall_ns: fn() -> u64,
     ) -> Result<(Record<D>, Recovered), RecordError> {
         crate::recovery::recover(disk, settings, new_log_id, wall_ns)
+    }
+
+    /// Seq of the first entry of the segment that is being written: all segments before it are sealed.
+    pub fn sealed_before(&self) -> u64 {
+        self.last.segment.first
     }
 
     /// Number of the record.

@@ -159,6 +159,12 @@ pub struct LogConfig {
     pub sync: Sync,
     /// Size of a whole segment, header included, in bytes: 64 KiB to 16 GiB.
     pub segment: u64,
+    /// Compress segments that are no longer written.
+    pub compress: bool,
+    /// Remove the oldest segments while the files of the record are larger, in bytes: 1 MiB to 64 TiB. `None`: keep all.
+    pub keep_size: Option<u64>,
+    /// Remove segments whose entries are all older: 1 min to 36,500 d. `None`: keep all.
+    pub keep_time: Option<Duration>,
 }
 
 impl LogConfig {
@@ -228,7 +234,13 @@ impl Default for EdgeConfig {
 
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig { sync: Sync::Every(Duration::from_millis(50)), segment: 64 << 20 }
+        LogConfig {
+            sync: Sync::Every(Duration::from_millis(50)),
+            segment: 64 << 20,
+            compress: false,
+            keep_size: None,
+            keep_time: None,
+        }
     }
 }
 

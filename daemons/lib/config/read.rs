@@ -21,6 +21,8 @@ const LINES_KEYS: [&str; 2] = ["path", "on_bad"];
 /// 1 MHz to 0.01 Hz.
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
 const SEGMENT: RangeInclusive<u64> = 64 << 10..=16 << 30;
+const KEEP_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 46;
+const KEEP_TIME: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(36_500 * 86_400);
 const CAPACITY: RangeInclusive<u64> = 256..=67_108_864;
 const NAME_LEN_MAX: usize = 40;
 const UNIT_LEN_MAX: usize = 16;
@@ -216,7 +218,21 @@ fn log(s: &mut Section) -> LogConfig {
     let segment = s.text("segment", "a size from 64KiB to 16GiB in B KiB MiB GiB, like \"64MiB\"", |text| {
         units::size(text).filter(|size| SEGMENT.contains(size))
     });
-    LogConfig { sync: or(sync, default.sync), segment: or(segment, default.segment) }
+    let keep_size =
+        s.text("keep_size", "a size from 1MiB to 65536GiB in B KiB MiB GiB, like \"10GiB\"", |text| {
+            units::size(text).filter(|size| KEEP_SIZE.contains(size))
+        });
+    let keep_time =
+        s.text("keep_time", "a duration from 1min to 36500d in s min h d, like \"30d\"", |text| {
+            duration_in(text, KEEP_TIME)
+        });
+    LogConfig {
+        sync: or(sync, default.sync),
+        segment: or(segment, default.segment),
+        compress: or(s.flag("compress"), default.compress),
+        keep_size: keep_size.map(|found| found.value),
+        keep_time: keep_time.map(|found| found.value),
+    }
 }
 
 fn stat(s: &mut Section) -> StatConfig {
