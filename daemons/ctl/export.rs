@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use ipc_pipeline::entry::{Entry, Kind, LEN};
 use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::reader::{ReadError, RecordReader};
+use ipc_pipeline::wall::WallClock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -60,6 +61,8 @@ pub fn csv(reader: RecordReader, out: &mut dyn Write) -> Result<Exported, Export
                 lines.text.clear();
             }
             Step::Gap(seq) => lines.done.damaged += seq - from,
+            // Its segment was removed on purpose: the export begins, or goes on, behind it.
+            Step::Summary(summary) => lines.wall = summary.wall,
             Step::End => break,
         }
     }
@@ -72,9 +75,7 @@ struct Lines {
     text: Vec<u8>,
     done: Exported,
     decimals: Vec<u8>,
-    epoch: u32,
-    /// Wall clock of t = 0 with all steps so far, in ns since 1970.
-    wall_ns: Option<i128>,
+    wall: WallClock,
     second: Second,
 }
 
@@ -90,8 +91,7 @@ impl Lines {
             text: Vec::new(),
             done: Exported::default(),
             decimals: channels.iter().map(|row| row.decimals).collect(),
-            epoch: 0,
-            wall_ns: None,
+            wall: WallClock::default(),
             second: Second { number: i64::MIN, text: None },
         }
     }
@@ -108,18 +108,9 @@ impl Lines {
     }
 
     fn take(&mut self, entry: &Entry, kind: Kind) {
-        if entry.epoch != self.epoch {
-            self.epoch = entry.epoch;
-            self.wall_ns = None;
-        }
-        match kind {
-            Kind::Sample => self.line(entry),
-            Kind::Epoch => self.wall_ns = Some(entry.t_ns as i128),
-            Kind::Clock => {
-                let step_ns = clock_step_ms(entry) as i128 * 1_000_000;
-                self.wall_ns = self.wall_ns.map(|wall| wall.saturating_add(step_ns));
-            }
-            Kind::Loss(_) | Kind::Corrupt | Kind::Source | Kind::Grid => {}
+        self.wall.take(entry, kind);
+        if kind == Kind::Sample {
+            self.line(entry);
         }
     }
 
@@ -127,8 +118,8 @@ impl Lines {
         self.done.samples += 1;
         put_number(&mut self.text, sample.seq, 1);
         self.text.push(b',');
-        if let Some(wall) = self.wall_ns {
-            self.put_time(wall.saturating_add(sample.t_ns as i128));
+        if let Some(wall_ns) = self.wall.at(sample.t_ns) {
+            self.put_time(wall_ns);
         }
         self.text.push(b',');
         put_number(&mut self.text, sample.channel as u64, 1);
@@ -151,11 +142,6 @@ impl Lines {
             self.text.push(b'Z');
         }
     }
-}
-
-/// The step of a CLOCK in ms: 48 bits, two's complement.
-fn clock_step_ms(entry: &Entry) -> i64 {
-    (entry.wide_value() << 16) as i64 >> 16
 }
 
 fn second_text(second: i64) -> Option<[u8; SECOND_LEN]> {
@@ -206,7 +192,7 @@ mod tests {
     fn line(sample: Entry, decimals: &[u8], wall_ns: i128) -> String {
         let mut lines = Lines::new(&[]);
         lines.decimals = decimals.to_vec();
-        lines.wall_ns = Some(wall_ns);
+        lines.wall.zero_ns = Some(wall_ns);
         lines.line(&sample);
         String::from_utf8(lines.text).unwrap()
     }
@@ -255,7 +241,5 @@ mod tests {
         assert_eq!(line(sample(5), &[], i128::MAX), "18446744073709551615,,31,5\n");
         assert_eq!(line(sample(5), &[], -100_000_000_000 * NS), "18446744073709551615,,31,5\n");
         assert_eq!(line(sample(5), &[], 400_000_000_000 * NS), "18446744073709551615,,31,5\n");
-        assert_eq!(clock_step_ms(&Entry::clock(1, 1, 0, -3)), -3);
-        assert_eq!(clock_step_ms(&Entry::clock(1, 1, 0, (1 << 47) - 1)), (1 << 47) - 1);
     }
 }

@@ -67,7 +67,18 @@ pub struct Report {
     pub broken: Vec<String>,
     /// What became of the comparison with stat's last word.
     pub stat: StatWord,
+    /// What is known of entries that were removed.
+    pub summed_up: Option<SummedUp>,
     channels: Vec<ChannelRow>,
+}
+
+/// Entries that were removed on purpose and are only summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SummedUp {
+    /// The last of them.
+    pub n: u64,
+    /// So many broke a rule when they were removed.
+    pub faults: u64,
 }
 
 /// What became of the comparison with stat's last word.
@@ -79,6 +90,8 @@ pub enum StatWord {
     OtherRecord,
     /// The record is damaged before entry n: nothing to compare with.
     NotComparable(u64),
+    /// It is about an entry before the n-th, and those are only summed up: nothing to compare with.
+    SummedUp(u64),
     /// All integers at entry n are those of the recomputation.
     Equal(u64),
     /// They are not, or the record ends before n.
@@ -99,13 +112,14 @@ pub fn verify(
     let live = register.map(last_word).transpose()?.unwrap_or(Ok(None));
     let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
-    let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref))?;
+    let (audit, stat, summed_up) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref))?;
     let mut report = Report {
         log_id: walk.reader.log_id(),
         mark: walk.mark,
         audit,
         broken: Vec::new(),
         stat,
+        summed_up,
         channels: walk.reader.channels().to_vec(),
     };
     report.collect(&walk, word.err())?;
@@ -143,7 +157,7 @@ fn read_register(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Audits all entries, and stops on the way to compare with stat's last word.
-fn audit(walk: &mut Walk, word: Option<&Snapshot>) -> Result<(Audit, StatWord), ReadError> {
+fn audit(walk: &mut Walk, word: Option<&Snapshot>) -> Result<(Audit, StatWord, Option<SummedUp>), ReadError> {
     let log_id = walk.reader.log_id();
     let ours = word.filter(|word| word.log_id == log_id);
     let mut stat = match (word, ours) {
@@ -151,7 +165,7 @@ fn audit(walk: &mut Walk, word: Option<&Snapshot>) -> Result<(Audit, StatWord), 
         (_, Some(word)) => StatWord::Different(word.fold.n),
         (None, None) => StatWord::None,
     };
-    let mut audit = Audit::new();
+    let (mut audit, mut summed_up) = (Audit::new(), None);
     loop {
         if let Some(word) = ours.filter(|word| word.fold.n == audit.next() - 1) {
             stat = compare(&audit, &word.fold);
@@ -159,11 +173,18 @@ fn audit(walk: &mut Walk, word: Option<&Snapshot>) -> Result<(Audit, StatWord), 
         match walk.step(ours.map(|word| word.fold.n))? {
             Step::Entries(bytes) => _ = audit.take_bytes(bytes),
             Step::Gap(seq) => audit.skip_to(seq),
+            Step::Summary(summary) => {
+                if ours.is_some_and(|word| (audit.next()..summary.n()).contains(&word.fold.n)) {
+                    stat = StatWord::SummedUp(summary.n());
+                }
+                summed_up = Some(SummedUp { n: summary.n(), faults: summary.audit.faults });
+                audit = summary.audit;
+            }
             Step::End => break,
         }
     }
     audit.finish();
-    Ok((audit, stat))
+    Ok((audit, stat, summed_up))
 }
 
 fn compare(audit: &Audit, said: &Fold) -> StatWord {
@@ -191,7 +212,12 @@ impl Report {
         for finding in self.audit.findings() {
             self.broken.push(format!("{}: {finding}", file_of(segments, finding.seq)));
         }
-        let more = self.audit.faults - self.audit.findings().len() as u64;
+        let removed = self.summed_up.map_or(0, |summed_up| summed_up.faults);
+        if let Some(SummedUp { n, .. }) = self.summed_up.filter(|_| removed > 0) {
+            self.broken
+                .push(format!("of the entries up to {n}, which are only summed up, {removed} broke a rule"));
+        }
+        let more = self.audit.faults.saturating_sub(self.audit.findings().len() as u64 + removed);
         if more > 0 {
             self.broken.push(format!("and {more} more entries that break a rule"));
         }
@@ -231,9 +257,13 @@ impl Report {
     pub fn text(&self) -> String {
         let (ticks, losses) = (self.audit.ticks, self.audit.totals.losses);
         let mark = self.mark.map_or("unknown".to_owned(), |mark| mark.to_string());
+        let removed = match self.summed_up {
+            Some(SummedUp { n, .. }) => format!(", of which 1 to {n} were removed and are summed up"),
+            None => String::new(),
+        };
         let mut lines = vec![
             format!(
-                "record {:016x}: {} entries, durable {mark}, {} epochs",
+                "record {:016x}: {} entries{removed}, durable {mark}, {} epochs",
                 self.log_id,
                 self.end(),
                 self.audit.epochs
@@ -269,6 +299,11 @@ impl Report {
         match self.stat {
             StatWord::None => "ipc-stat: no word to compare with".into(),
             StatWord::OtherRecord => "ipc-stat: its last word is about another record, not compared".into(),
+            StatWord::SummedUp(n) => {
+                format!(
+                    "ipc-stat: its last word is about an entry before {n}, up to which all is only summed up, not compared"
+                )
+            }
             StatWord::NotComparable(n) => format!("ipc-stat: entries up to {n} are damaged, not compared"),
             StatWord::Equal(n) => format!("ipc-stat: its last word, for entry {n}, equals a recomputation"),
             StatWord::Different(n) => {
@@ -316,6 +351,7 @@ impl Report {
         let (stat, stat_n) = match self.stat {
             StatWord::None => ("none", None),
             StatWord::OtherRecord => ("other record", None),
+            StatWord::SummedUp(_) => ("summed up", None),
             StatWord::NotComparable(n) => ("not comparable", Some(n)),
             StatWord::Equal(n) => ("equal", Some(n)),
             StatWord::Different(n) => ("different", Some(n)),
@@ -324,6 +360,7 @@ impl Report {
             "record": format!("{:016x}", self.log_id),
             "entries": self.end(),
             "durable": self.mark,
+            "summed_up": self.summed_up.map_or(0, |summed_up| summed_up.n),
             "epochs": self.audit.epochs,
             "ticks": {
                 "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,

@@ -13,6 +13,9 @@ use crate::entry::{Entry, Kind, LEN, Reason};
 use crate::fold::Fold;
 use thiserror::Error;
 
+mod state;
+pub use state::STATE_LEN;
+
 /// So many findings are kept; all are counted.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -217,7 +220,7 @@ struct Grid {
 
 /// A run of LOSS entries that took ticks. Each of them has the t of the last tick of the run; only if conv died within
 /// it, those before have an earlier one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Run {
     seq: u64,
     t_ns: u64,

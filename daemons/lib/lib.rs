@@ -66,6 +66,8 @@ pub mod recovery;
 #[cfg(not(loom))]
 pub mod register;
 #[cfg(not(loom))]
+pub mod retention;
+#[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]
 pub mod segment_file;
@@ -74,4 +76,8 @@ pub mod snapshot;
 #[cfg(not(loom))]
 pub mod spool;
 #[cfg(not(loom))]
+pub mod summary;
+#[cfg(not(loom))]
 pub mod sys;
+#[cfg(not(loom))]
+pub mod wall;

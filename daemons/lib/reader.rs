@@ -8,6 +8,7 @@ use crate::disk::{DirDisk, DirError, Disk, DiskError, read_full};
 use crate::header::{ChannelRow, HEADER_LEN, Header, Segment, segments};
 use crate::mark::{MARK, Mark, read_newest};
 use crate::segment_file::SegmentFile;
+use crate::summary::Summary;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -121,6 +122,11 @@ impl RecordReader {
         };
         let newest = newest.map_err(|e| DiskError::new(&self.disk, "read", MARK, e))?;
         Ok(newest.map(|(_, mark)| mark).filter(|mark| mark.log_id == self.log_id()))
+    }
+
+    /// What is known of entries that were removed. `None`: there is no summary, or it is damaged or that of another record.
+    pub fn summary(&self) -> Result<Option<Summary>, ReadError> {
+        Ok(Summary::read(&self.disk)?.filter(|summary| summary.log_id == self.log_id()))
     }
 
     /// Puts entries `from_seq ..` into `out`, in place of what it held: at most `max_entries` and [`MAX_READ`], and

@@ -17,6 +17,7 @@ use crate::header::{Form, HEADER_LEN, Header, Segment, check_table, is_new, offs
 use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
 use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
 use crate::segment_file::SegmentFile;
+use crate::summary::Summary;
 use std::io;
 
 /// Entries that are read and written at a time: 1 MiB.
@@ -43,7 +44,8 @@ pub(crate) fn recover<D: Disk>(
     let (mut mark_file, mark) = MarkFile::open(&disk, log_id)?;
     let grant = mark.and_then(|mark| mark.grant);
 
-    let Scan { mut last, len, trusted, end, rotten } = scan(&disk, &files, mark, headers.last)?;
+    let summed_up = summed_up(&disk, &files, log_id)?;
+    let Scan { mut last, len, trusted, end, rotten } = scan(&disk, &files, mark, summed_up, headers.last)?;
     let header = Header { created_ns: wall_ns(), ..headers.any };
     write_again(&disk, &mut last, &header, trusted, end.seq, len)?;
     if mark.is_none_or(|mark| mark.durable != end) {
@@ -172,6 +174,17 @@ fn read_header<D: Disk>(disk: &D, segment: Segment) -> Result<Option<Header>, Di
     Ok(Header::decode(&b).filter(|header| header.first_seq == segment.first))
 }
 
+/// What is known of the entries before the first one that must be there: nothing, or the summary says it.
+fn summed_up<D: Disk>(disk: &D, files: &[Segment], log_id: u64) -> Result<Position, RecordError> {
+    let first = files.first().map_or(1, |segment| segment.first);
+    let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
+    let position = summary.map_or(Position::default(), |summary| summary.position);
+    if first > position.seq + 1 {
+        return Err(RecordError::Missing { seq: position.seq + 1, place: disk.place("") });
+    }
+    Ok(position)
+}
+
 /// What of the record counts.
 struct Scan<F> {
     last: Last<F>,
@@ -188,15 +201,15 @@ fn scan<D: Disk>(
     disk: &D,
     files: &[Segment],
     mark: Option<Mark>,
+    summed_up: Position,
     last_header: Option<Header>,
 ) -> Result<Scan<D::File>, RecordError> {
     let segment = last_of(files);
     let file = open(disk, segment)?;
     let len = disk.len(&file).map_err(|e| DiskError::new(disk, "measure", &segment.name(), e))?;
-    let mut trusted = match mark {
-        Some(mark) => mark.durable,
-        None => Position { seq: first_of(files) - 1, ..Position::default() },
-    };
+    // The mark may lag behind what was removed.
+    let mut trusted =
+        mark.map(|mark| mark.durable).filter(|durable| durable.seq > summed_up.seq).unwrap_or(summed_up);
     let mut rotten = 0;
     while trusted.seq + 1 < segment.first {
         rotten += trust_segment(disk, files, &mut trusted)?;
@@ -379,11 +392,7 @@ fn sync_new<D: Disk>(disk: &D, file: &D::File, first: u64) -> Result<(), DiskErr
     disk.sync_data(file).map_err(|e| DiskError::new(disk, "sync", &Segment::plain(first).new_name(), e))
 }
 
-// A record has at least one segment when these are called; 1 is where it begins.
-fn first_of(files: &[Segment]) -> u64 {
-    files.first().map_or(1, |segment| segment.first)
-}
-
+// A record has at least one segment when this is called.
 fn last_of(files: &[Segment]) -> Segment {
     files.last().copied().unwrap_or(Segment::plain(1))
 }

@@ -2,13 +2,15 @@
 //! are too many. It gets processor and disk only when nobody else wants them, and nobody ever waits for it.
 #![forbid(unsafe_code)]
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use ipc_pipeline::compress::compress_sealed;
 use ipc_pipeline::config::LogConfig;
 use ipc_pipeline::daemon::{Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DiskError};
+use ipc_pipeline::record::Record;
+use ipc_pipeline::retention::{Keep, remove_oldest};
 use ipc_pipeline::sys;
 
 /// So often it looks by itself: segments grow old, and what failed is tried again.
@@ -28,19 +30,21 @@ impl Bell {
 
 struct Keeper {
     disk: DirDisk,
+    log_id: u64,
     config: LogConfig,
     said: Said,
 }
 
 /// Starts the keeper, if the configuration gives it work. It ends with the process; what it had begun is swept by the next
 /// life.
-pub fn start(disk: &DirDisk, config: &LogConfig) -> Result<Bell, Failure> {
-    if !config.compress {
+pub fn start(record: &Record<DirDisk>, config: &LogConfig) -> Result<Bell, Failure> {
+    if !config.compress && config.keep_size.is_none() && config.keep_time.is_none() {
         return Ok(Bell(None));
     }
     let refused = |e| Failure::system(format!("cannot start the thread that keeps the record: {e}"));
-    let keeper =
-        Keeper { disk: disk.try_clone().map_err(refused)?, config: config.clone(), said: Said::default() };
+    let disk = record.disk().try_clone().map_err(refused)?;
+    let (log_id, config) = (record.log_id(), config.clone());
+    let keeper = Keeper { disk, log_id, config, said: Said::default() };
     let (sender, rung) = sync_channel(1);
     let spawned = std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&rung));
     spawned.map_err(refused)?;
@@ -58,13 +62,19 @@ impl Keeper {
                 }
                 Err(_) => {}
             }
-            let _ = rung.recv_timeout(LOOK);
+            if rung.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
         }
     }
 
     fn look(&self) -> Result<(), DiskError> {
         if self.config.compress {
             compress_sealed(&self.disk, &|| true)?;
+        }
+        let keep = Keep { size: self.config.keep_size, time: self.config.keep_time };
+        if let Some(summary) = remove_oldest(&self.disk, self.log_id, keep, sys::wall_ns())? {
+            log::info!("removed the entries up to {} from the record; their summary is kept", summary.n());
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
     let intake = begin(context, &shared, &record);
-    let keeper = keeper::start(record.disk(), &context.config.log)?;
+    let keeper = keeper::start(&record, &context.config.log)?;
     let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us, keeper);
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;

@@ -73,7 +73,7 @@ fn every_key_arrives() {
         },
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
-        log: LogConfig { sync: Sync::Always, segment: 65_536 },
+        log: LogConfig { sync: Sync::Always, segment: 65_536, ..LogConfig::default() },
         stat: StatConfig { checkpoint: Duration::from_secs(3600) },
         report: ReportConfig { max_lines_per_second: 1000, digits: 30 },
         channels: vec![
