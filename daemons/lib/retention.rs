@@ -7,7 +7,7 @@
 use crate::disk::{Disk, DiskError, read_full};
 use crate::header::{HEADER_LEN, Header, Segment, segments};
 use crate::segment_file::SegmentFile;
-use crate::summary::Summary;
+use crate::summary::{SUMMARY, Summary};
 use std::io;
 use std::time::Duration;
 
@@ -38,7 +38,9 @@ pub fn remove_oldest<D: Disk>(
     let segments = segments(&names);
     let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
     let mut summary = summary.unwrap_or_else(|| Summary::new(log_id));
-    let kept = first_kept(disk, &segments, keep, now_ns)?;
+    // What a crash has left of those that were removed before goes too.
+    let left = segments.windows(2).take_while(|pair| pair.iter().all(|s| s.first <= summary.n() + 1)).count();
+    let kept = first_kept(disk, &segments, keep, now_ns)?.max(left);
     let Some(going) = segments.get(..kept).filter(|going| !going.is_empty()) else {
         return Ok(None);
     };
@@ -46,6 +48,9 @@ pub fn remove_oldest<D: Disk>(
     if summary.n() + 1 < first {
         sum_up(disk, &segments, first, &mut summary)?;
         summary.write(disk)?;
+    } else {
+        // It may have been put in place without reaching the disk.
+        disk.sync_dir().map_err(|e| DiskError::new(disk, "sync the directory of", SUMMARY, e))?;
     }
     // Also what does not count: a `.bad` one, or one that was compressed and not yet removed.
     let mut gone: Vec<Segment> = names.iter().filter_map(|name| Segment::from_name(name)).collect();
@@ -138,7 +143,6 @@ mod tests {
     use crate::fold::Fold;
     use crate::reader::RecordReader;
     use crate::record::{Record, RecordError, Settings};
-    use crate::summary::SUMMARY;
     use std::fs;
     use std::path::Path;
 
