@@ -606,7 +606,8 @@ impl Life<'_> {
             }
             self.probe();
             if self.record.set_aside().is_ok() {
-                if self.rng.bool() {
+                // Until the cut is on the disk a power cut may bring back what was cut off.
+                if self.rng.bool() && self.record.sync().is_ok() {
                     // The old spool is given up: other entries will have these numbers.
                     self.truth.truncate(self.record.end());
                     return self.new_epoch();
@@ -655,7 +656,9 @@ fn history(seed: u64) -> u64 {
         if let Some((record, recovered)) = truth.open(&disk) {
             truth.check(&disk, &record, &recovered, &[]);
             truth.published = recovered.durable;
-            truth.truncate(recovered.durable);
+            if spool_is_gone || truth.asked.is_some() {
+                truth.truncate(recovered.durable); // else the rest is taken from the spool once more
+            }
             if truth.asked.is_some() {
                 (truth.grant, truth.asked) = (recovered.grant, None);
                 spool_is_gone = true; // conv has retired it: only a new grant goes on
