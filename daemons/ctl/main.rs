@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod archive;
 mod child;
 mod export;
 mod objects;
@@ -109,6 +110,30 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Set the record of a stopped pipeline aside, so that the next run begins a new one
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline archive --name demo --compress\n  ipc-pipeline archive --name demo --to /backup\n\nThe old record stays readable: ipc-pipeline verify DIR, ipc-pipeline export DIR. A file source begins anew with its first line."
+    )]
+    Archive {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Put it into this directory, on the same file system; without it beside the record, as log-<UTC>
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Compress all its segments
+        #[arg(long)]
+        compress: bool,
+    },
+    /// Compress all segments of a record that nobody writes; every command reads it as before
+    #[command(
+        after_help = "Example:\n  ipc-pipeline compress /backup/log-20260131T235959Z\n\nWhile a pipeline runs, log.compress = true does this to segments that are full."
+    )]
+    Compress {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// The directory of a record; without it that of the instance
+        dir: Option<PathBuf>,
+    },
     /// Make, mend, remove or list the named objects of an instance
     #[command(
         after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
@@ -143,6 +168,10 @@ fn main() -> ExitCode {
         Command::Status { common, json } => status::status(&common, json),
         Command::Verify { common, dir, json } => verify_record(&common, dir, json),
         Command::Export { common, dir, format: Format::Csv, output } => export_csv(&common, dir, output),
+        Command::Archive { common, to, compress } => archive_record(&common, to, compress),
+        Command::Compress { common, dir } => {
+            place(&common, dir).and_then(|place| say(&archive::compress(&place.record)?)).map(|()| 0)
+        }
         Command::Objects { what } => objects::objects(what),
     };
     match result {
@@ -226,6 +255,13 @@ fn export_csv(common: &CommonArgs, dir: Option<PathBuf>, output: Option<PathBuf>
         Err(ExportError::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(verify::EXIT_TRUE),
         Err(e) => Err(Failure::system(e)),
     }
+}
+
+fn archive_record(common: &CommonArgs, to: Option<PathBuf>, compress: bool) -> Result<u8, Failure> {
+    place(common, None)?;
+    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    say(&archive::archive(&config, &names, to.as_deref(), compress)?)?;
+    Ok(0)
 }
 
 /// Prints to standard output; a closed pipe ends the program quietly, as it does every filter.
