@@ -332,3 +332,21 @@ impl Disk for DirDisk {
         self.path.join(name).display().to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_kind_it_is() {
+        for (errno, trouble) in [
+            (5, Trouble::Damaged),
+            (28, Trouble::Full),
+            (122, Trouble::Full),
+            (30, Trouble::ReadOnly),
+            (13, Trouble::Other),
+        ] {
+            assert_eq!(Trouble::of(&io::Error::from_raw_os_error(errno)), trouble);
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! it). Never a timed test: nothing fails here.
 #![forbid(unsafe_code)]
 
+mod compressed;
 mod latency;
 mod pipeline;
 mod probe;
@@ -14,16 +15,20 @@ fn main() {
         Some("ring-reader") => ring::reader(&args[1..]),
         Some("latency-waiter") => latency::waiter(&args[1..]),
         Some("futex-waiter") => latency::futex_waiter(&args[1..]),
+        Some("compressed") => compressed::run(),
         Some("ring") => ring::run(),
         Some("latency") => latency::run(),
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
-        Some(other) => println!("unknown measurement {other}; there are: ring, latency, pipeline, idle"),
+        Some(other) => {
+            println!("unknown measurement {other}; there are: ring, latency, pipeline, idle, compressed")
+        }
         None => {
             ring::run();
             latency::run();
             pipeline::idle();
             pipeline::run();
+            compressed::run();
         }
     }
 }

@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use super::*;
 use crate::entry::Reason;
 use crate::grid::Grid;
@@ -35,6 +37,26 @@ fn a_grid_costs_next_to_nothing() {
         let each = block.len() as f64 / BLOCK as f64;
         assert!(each < most, "{channels} channels, {period_ps} ps: {each} bytes a sample");
     }
+}
+
+/// The goal is 4 bytes a sample. Recorded it has EPOCH, SOURCE, GRID before it.
+#[test]
+fn an_electrocardiogram_is_small() {
+    let codes: Vec<i32> =
+        include_str!("../../../tests/data/ecg-360hz.txt").lines().map(|line| line.parse().unwrap()).collect();
+    let grid = Grid { origin_ns: 0, period_ps: 2_777_777_778 };
+    let mut entries =
+        vec![Entry::epoch(1, 1, 7), Entry::source(2, 1, 0, 7), Entry::grid(3, 1, 0, grid.period_ps)];
+    entries.extend((0..).zip(&codes).map(|(k, code)| Entry::sample(k + 4, 1, grid.time_of(k), 0, *code)));
+    let (mut size, mut back) = (0, Vec::new());
+    for (i, some) in bytes(&entries).chunks(BLOCK).enumerate() {
+        let block = encode(1 + (i * BLOCK) as u64, some);
+        size += block.len();
+        back.extend(decoded(&block).unwrap());
+    }
+    assert!(back == bytes(&entries));
+    let each = size as f64 / codes.len() as f64;
+    assert!(each < 1.5, "{each} bytes a sample");
 }
 
 #[test]
