@@ -270,7 +270,7 @@ mod tests {
         let dir = record();
         let path = dir.path().join(Segment::plain(51).name());
         let mut bytes = fs::read(&path).unwrap();
-        bytes[4096 + 20 * LEN + 17] ^= 1;
+        bytes[4096 + 21 * LEN + 17] ^= 1;
         fs::write(&path, bytes).unwrap();
         let summary = remove(dir.path(), 3 * SEGMENT).unwrap();
         assert_eq!((summary.fold.n, summary.fold.losses.corrupt, summary.audit.faults), (200, 1, 1));
