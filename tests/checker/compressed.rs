@@ -141,5 +141,5 @@ impl Expected {
 
 /// 0, 1, 2, 3, 4 ... is 0, -1, 1, -2, 2 ...
 fn signed(n: u64) -> i64 {
-    if n % 2 == 0 { (n / 2) as i64 } else { -((n / 2) as i64) - 1 }
+    if n.is_multiple_of(2) { (n / 2) as i64 } else { -((n / 2) as i64) - 1 }
 }
