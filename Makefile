@@ -6,10 +6,14 @@ ARGS  ?=
 # Which seeded bugs `make mutants` tries: a pattern of file names in tests/mutants, without .patch.
 ONLY  ?= *
 
-.PHONY: help build run test lint bench mutants clean need-rust need-lint
+# Some tests mount file systems; they are marked `#[ignore]`. Here they are taken in, if this user may mount ("unchanged":
+# in a chroot the usual change of the root's propagation is refused, but mounts are not).
+TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && echo --include-ignored)
+
+.PHONY: help build run test test-root lint bench mutants clean need-cc need-rust need-lint
 
 help: ## say what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
 
 build: need-rust ## build the five programs into target/release
 	$(CARGO) build --release --locked
@@ -29,9 +33,14 @@ test: lint ## everything that must hold: lint, unit tests, loom, power cuts, kil
 	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg loom" \
 		$(CARGO) test --locked --release --lib interleavings
 	@echo "== kills at every instruction, power cuts, kill storms (some minutes)"
-	$(CARGO) test --locked --test '*' -- --test-threads=1
+	$(CARGO) test --locked --test '*' -- --test-threads=1 $(TAKE_IN)
 	@echo "== examples in the documentation"
 	$(CARGO) test --locked --doc
+	@$(if $(TAKE_IN),,echo "== all of this passed; not run, for they need root and the right to mount: the tests shown as 'ignored'. 'make test-root' runs these")
+
+test-root: need-rust ## the tests that mount file systems, by sudo; `make test` leaves them out where it may not mount
+	@command -v sudo >/dev/null 2>&1 || { echo "make: there is no sudo; 'make test' as root runs these tests, too" >&2; exit 1; }
+	$(CARGO) test --locked --config "target.'cfg(all())'.runner='sudo'" --test '*' -- --test-threads=1 --ignored
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))
@@ -42,17 +51,31 @@ mutants: need-rust ## every seeded bug of tests/mutants must make its test fail;
 clean: ## remove what was built; records of pipelines stay
 	$(CARGO) clean
 
-need-rust:
+need-cc:
 	@command -v cc >/dev/null 2>&1 || { \
 		echo "make: there is no C compiler (cc), and Rust links with it. On Debian: apt install gcc libc6-dev" >&2; exit 1; }
-	@command -v $(CARGO) >/dev/null 2>&1 || { \
-		echo "make: there is no cargo. Get Rust by rustup: on Debian 13 'apt install rustup' and" >&2; \
-		echo "'rustup default stable', elsewhere the installer that the Rust project offers for download." >&2; exit 1; }
+	@[ "$$(cc -print-file-name=crt1.o)" != crt1.o ] || { \
+		echo "make: cc cannot link, there are no development files of the C library. On Debian: apt install libc6-dev" >&2; exit 1; }
+
+# What to do without a Rust that is new enough: for who has rustup, for whose shell does not see it yet, for all others.
+get_rust = { \
+	if command -v rustup >/dev/null 2>&1; then \
+		echo "'rustup default stable' and 'rustup update stable' get it."; \
+	elif [ -x "$$HOME/.cargo/bin/cargo" ]; then \
+		echo "There is one in ~/.cargo/bin, where this shell does not look: '. ~/.cargo/env' mends that."; \
+	else \
+		echo "Get Rust by rustup: on Debian 13 'apt install rustup' and 'rustup default stable',"; \
+		echo "elsewhere the installer that the Rust project offers for download (rustup.rs)."; \
+	fi >&2; exit 1; }
+
+need-rust: need-cc
+	@command -v $(CARGO) >/dev/null 2>&1 || { echo "make: there is no cargo." >&2; $(get_rust); }
+	@rustc --version >/dev/null || { echo "make: rustc does not work." >&2; $(get_rust); }
 	@need=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
 	have=$$(rustc --version | cut -d' ' -f2); \
 	oldest=$$(printf '%s\n' "$$need" "$$have" | sort -V | head -n 1); \
 	[ "$$oldest" = "$$need" ] || { \
-		echo "make: Rust $$have is too old, it must be $$need or newer: 'rustup update stable' gets it" >&2; exit 1; }
+		echo "make: Rust $$have ($$(command -v rustc)) is too old, it must be $$need or newer." >&2; $(get_rust); }
 
 need-lint: need-rust
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || { \

@@ -3,7 +3,10 @@
 //!
 //! `BLESS=1 cargo test --test config` writes the texts anew; read the difference before keeping it.
 
-use ipc_pipeline::config::{Config, OnBad, Rate, SourceConfig};
+use ipc_pipeline::config::{
+    Config, LineFormat, OnBad, Rate, SensorName, Sensors, Shape, SourceConfig, WaveConfig,
+};
+use ipc_pipeline::decimal::Decimal;
 use std::path::{Path, PathBuf};
 
 fn load(path: &str) -> Config {
@@ -15,37 +18,84 @@ fn the_shipped_file_is_the_default() {
     assert_eq!(load("config/pipeline.toml"), Config::default());
 }
 
-/// With every `# key = value` line alive, each key of the program is in the file, and its line is right.
+/// The keys of [source] that only some kinds have.
+const SOURCE_KEYS: [&str; 21] = [
+    "min",
+    "max",
+    "seed",
+    "shape",
+    "amplitude",
+    "frequency",
+    "bits",
+    "phase",
+    "path",
+    "command",
+    "files",
+    "columns",
+    "separator",
+    "comment",
+    "header",
+    "sensors",
+    "root",
+    "speed",
+    "on_bad",
+    "period",
+    "rate",
+];
+
+/// The shipped file with every `# key = value` line alive, with this kind of source and of its keys these only.
+fn all_alive(kind: &str, wanted: &[&str]) -> Config {
+    let text = std::fs::read_to_string("config/pipeline.toml").unwrap();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let key = bare.split_once(" = ").map_or("", |(key, _)| key);
+        lines.push(match key {
+            "kind" => format!("kind = {kind:?}"),
+            "rate" if kind == "replay" => "rate = \"max\"".to_owned(),
+            "rate" => bare.to_owned(),
+            key if SOURCE_KEYS.contains(&key) && !wanted.contains(&key) => String::new(),
+            "" => line.to_owned(),
+            word if word.contains(' ') => line.to_owned(),
+            _ => bare.to_owned(),
+        });
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines.join("\n")).unwrap();
+    load(file.path().to_str().unwrap())
+}
+
+/// Each key of the program is in the file, and its line is right.
 #[test]
 fn the_shipped_file_knows_every_key() {
-    let text = std::fs::read_to_string("config/pipeline.toml").unwrap();
-    let keys_of = |kind: &str, wanted: &[&str]| {
-        let mut lines = Vec::new();
-        for line in text.lines() {
-            let bare = line.strip_prefix("# ").unwrap_or(line);
-            let key = bare.split_once(" = ").map_or("", |(key, _)| key);
-            lines.push(match key {
-                "kind" => format!("kind = {kind:?}"),
-                "period" | "min" | "max" | "seed" | "path" | "on_bad" if !wanted.contains(&key) => {
-                    String::new()
-                }
-                "" => line.to_owned(),
-                word if word.contains(' ') => line.to_owned(),
-                _ => bare.to_owned(),
-            });
-        }
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), lines.join("\n")).unwrap();
-        load(file.path().to_str().unwrap())
-    };
-    let config = keys_of("lines", &["path", "on_bad"]);
-    let wanted = SourceConfig::Lines { path: "tests/data/ecg-360hz.txt".into(), on_bad: OnBad::Skip };
-    assert_eq!(config.source, wanted);
+    let format =
+        LineFormat { columns: vec![1], separator: Some(';'), comment: Some("#".to_owned()), header: true };
+    let on_bad = OnBad::Skip;
+    let lines_keys = ["path", "command", "columns", "separator", "comment", "header", "on_bad"];
+    let without = |key| lines_keys.into_iter().filter(|k| *k != key).collect::<Vec<_>>();
+    let config = all_alive("lines", &without("command"));
+    let path = PathBuf::from("tests/data/ecg-360hz.txt");
+    assert_eq!(config.source, SourceConfig::Lines { path: path.clone(), format: format.clone(), on_bad });
     assert_eq!(config.instance.as_deref(), Some("ecg"));
     assert_eq!(config.conv.rate, Rate::Every { period_ps: 2_777_777_778 });
     assert!(config.conv.max_late.is_some());
-    let config = keys_of("random", &["min", "max", "seed"]);
-    assert_eq!(config.source, SourceConfig::Random { min: 0, max: 100, seed: Some(1) });
+    let command = ["vmstat", "-n", "1"].map(str::to_owned).to_vec();
+    let source = |kind, wanted: &[&str]| all_alive(kind, wanted).source;
+    assert_eq!(source("command", &without("path")), SourceConfig::Command { command, format, on_bad });
+    let random = SourceConfig::Random { min: 0, max: 100, seed: Some(1) };
+    assert_eq!(source("random", &["min", "max", "seed"]), random);
+    let wave =
+        WaveConfig { shape: Shape::Triangle, amplitude: 500, frequency_mhz: 5000, bits: 12, phase: 120 };
+    let wave_keys = ["shape", "amplitude", "frequency", "bits", "phase"];
+    assert_eq!(source("wave", &wave_keys), SourceConfig::Wave(wave));
+    let poll = SourceConfig::Poll { files: vec!["/proc/loadavg".into()], columns: vec![1] };
+    assert_eq!(source("poll", &["files", "columns"]), poll);
+    let name = SensorName::read("coretemp/Package id 0").unwrap();
+    let sensors = Sensors { sensors: vec![name], root: "/mnt/sys".into() };
+    assert_eq!(source("hwmon", &["sensors", "root"]), SourceConfig::Hwmon(sensors.clone()));
+    assert_eq!(source("iio", &["sensors", "root"]), SourceConfig::Iio(sensors));
+    let speed = Decimal::read("10");
+    assert_eq!(source("replay", &["path", "speed", "on_bad"]), SourceConfig::Replay { path, speed, on_bad });
 }
 
 #[test]
@@ -54,7 +104,7 @@ fn the_examples_load_and_each_names_its_own_instance() {
     assert_eq!(ecg.conv.rate, Rate::Max);
     assert_eq!((ecg.channels[0].name.as_str(), ecg.channels[0].unit.as_str()), ("ecg", "code"));
     let stdin = load("config/examples/stdin.toml");
-    let wanted = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Skip };
+    let wanted = SourceConfig::Lines { path: "-".into(), format: LineFormat::default(), on_bad: OnBad::Skip };
     assert_eq!(stdin.channels[0].decimals, 4);
     assert_eq!(stdin.source, wanted);
     for path in files("config/examples") {

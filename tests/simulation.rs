@@ -16,7 +16,7 @@ use ipc_pipeline::intake::Intake;
 use ipc_pipeline::page::{Grant, OwnPage, State};
 use ipc_pipeline::publisher::{LOOK_NS, Publisher, SegmentNames, Settings};
 use ipc_pipeline::segment::{Access, Memory, SegmentError, Segments};
-use ipc_pipeline::spool::SpoolReader;
+use ipc_pipeline::spool::{Feed, Header, Position, SpoolReader, SpoolWriter};
 
 const SPOOL: &str = "spool";
 const CONV_PAGE: &str = "conv";
@@ -453,7 +453,7 @@ impl Conv {
     fn start(world: &Rc<World>) -> Option<Conv> {
         world.lives.set(world.lives.get() + 1);
         let capacity = 256 << world.below(2);
-        let settings = Settings { capacity, source_id: SOURCE_ID, period_ps: 0 };
+        let settings = Settings { capacity, source_id: SOURCE_ID, period_ps: 0, align: false };
         let nonce = world.lives.get() << 32;
         Publisher::start(Seen(world.clone(), Role::Conv), names(), settings, nonce).ok().map(Conv)
     }
@@ -789,6 +789,115 @@ fn only_the_number_tells(seed: u64, wiped: bool) {
 fn another_record_is_told_by_its_number_alone() {
     (0..50).for_each(|seed| only_the_number_tells(seed, true));
     (0..50).for_each(|seed| only_the_number_tells(seed, false));
+}
+
+/// A page without a name is better than none: what log had said before it died stays true, and conv fills the spool.
+#[test]
+fn conv_goes_on_without_log_and_its_page() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let some_time = || (0..30).for_each(|_| world.advance());
+    some_time();
+    world.kill(&world.log);
+    world.log.starts_at.set(u64::MAX);
+    world.unlink(LOG_PAGE);
+    some_time();
+    let state = world.conv.live.borrow().as_ref().and_then(|c| c.0.page().state());
+    assert_eq!(state, Some(State::Full));
+    world.log.starts_at.set(0);
+    let accepted = world.accepted.borrow().len();
+    some_time();
+    assert!(world.disk.borrow().synced > accepted, "it flows again");
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
+/// A spool under its name, whatever log has granted: EPOCH, SOURCE, GRID and ten samples from `base` on.
+fn lay_a_spool(world: &World, epoch: u32, base: u64) {
+    let (log_id, capacity) = (world.disk.borrow().log_id, 256);
+    let header = Header { capacity, log_id, epoch, base, start_wall_ns: 0, start_mono_ns: 0 };
+    let heap: Heap = (0..header.words()).map(|_| AtomicU64::new(0)).collect();
+    let feed = Feed { source_id: SOURCE_ID, ..Feed::default() };
+    SpoolWriter::<Map>::fill(&heap, &header, &feed, 0);
+    let map = Map(Rc::new(heap));
+    let mut spool = SpoolWriter::resume(map.clone()).unwrap();
+    spool.push_samples(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], |i| i);
+    spool.commit(Position { index: 10, samples: 10, ..Position::default() });
+    world.unlink(SPOOL);
+    world.names.borrow_mut().push((SPOOL.into(), map.0));
+}
+
+/// A conv of an epoch that was given up may thaw and accept some more there; and a record may have gone on differently
+/// than the spool of a later epoch knows. Either would give one number to two entries.
+#[test]
+fn only_the_spool_that_was_granted_is_read() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let mut out = [0; 256 * LEN];
+    let mut read = |epoch, base, granted, next| {
+        lay_a_spool(&world, epoch, base);
+        let mut intake = Intake::new(Seen(world.clone(), Role::Log), names(), 77, granted, next);
+        (intake.take(&mut out), intake.state(), intake.met().corrupt)
+    };
+    assert_eq!(read(1, 1, 1, 5), (9, State::Running, 0), "the one that is in force");
+    assert_eq!(read(1, 1, 2, 5), (0, State::WaitingForConv, 0), "a lower epoch than the one granted");
+    assert_eq!(read(2, 5, 1, 5), (13, State::Running, 0), "granted by a mark that is lost");
+    assert_eq!(read(2, 1, 1, 5), (0, State::ForeignLog, 0), "the record has other entries from its base on");
+}
+
+/// The spool was put back under its name a moment ago, and then conv died and cannot go on with it: log, which has not
+/// looked since, must read it before it answers the next conv.
+#[test]
+fn the_name_is_looked_at_before_a_grant() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let some_time = || (0..30).for_each(|_| world.advance());
+    some_time();
+    world.kill(&world.log);
+    world.log.starts_at.set(u64::MAX);
+    some_time();
+    let accepted = world.accepted.borrow().len();
+    assert!(accepted > world.disk.borrow().record.len(), "there is something to lose");
+    world.unlink(SPOOL);
+    world.log.starts_at.set(0);
+    world.step(Role::Log);
+    world.conv.live.borrow_mut().as_mut().unwrap().0.look();
+    world.damage_position();
+    world.kill(&world.conv);
+    world.conv.starts_at.set(0);
+    world.step(Role::Conv);
+    world.step(Role::Log);
+    some_time();
+    assert!(world.disk.borrow().synced > accepted, "all of the old epoch, and the new one flows");
+    position(&world.disk.borrow().record);
+    drop((world.conv.live.take(), world.log.live.take()));
+}
+
+/// An earlier life, perhaps only frozen, had asked for an epoch of the same number: what log grants to that one is not
+/// ours, or there could be two spools of one epoch.
+#[test]
+fn a_grant_for_another_life_is_not_used() {
+    let world = World::new(1);
+    world.chaos.set(false);
+    let log = OwnPage::open(Seen(world.clone(), Role::Log), LOG_PAGE, 1).unwrap();
+    log.begin(0, 1, 0, 0);
+    log.set_durable(0);
+    log.set_identity(77, 0);
+    let settings = Settings { capacity: 256, source_id: SOURCE_ID, period_ps: 0, align: false };
+    let mut conv = Publisher::start(Seen(world.clone(), Role::Conv), names(), settings, 5).unwrap();
+    conv.turn(MS);
+    let asked = conv.page().proposal().unwrap();
+    let grant = |nonce, epoch| Grant { nonce, epoch, base: 1, ..Grant::default() };
+    log.set_grant(grant(asked.nonce ^ 1, asked.epoch));
+    conv.turn(2 * MS);
+    assert!(world.named(SPOOL).is_none(), "a spool that was granted to somebody else");
+    log.set_identity(77, asked.epoch);
+    conv.turn(3 * MS);
+    let again = conv.page().proposal().unwrap();
+    assert!(again.epoch > asked.epoch, "the number is used up");
+    world.disk.borrow_mut().synced_grant = grant(again.nonce, again.epoch);
+    log.set_grant(grant(again.nonce, again.epoch));
+    conv.turn(4 * MS);
+    assert!(world.named(SPOOL).is_some());
 }
 
 #[test]

@@ -4,16 +4,21 @@
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
-use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Every100ms, Failure, Said, Waiting};
-use ipc_pipeline::entry::{MAX_CHANNELS, Reason};
-use ipc_pipeline::grid::Grid;
+use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting};
+use ipc_pipeline::entry::MAX_CHANNELS;
+use ipc_pipeline::grid::{Due, Grid};
 use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
 use ipc_pipeline::segment::Shm;
-use ipc_pipeline::spool::{Drops, Feed, Position, losses_needed};
+use ipc_pipeline::spool::{Drops, Feed, Position};
 use ipc_pipeline::sys;
 
+use crate::events::tell;
+use crate::lateness::Lateness;
+use crate::losses::{Missed, Pending};
+use crate::outages::Outages;
 use crate::source::{self, Source, SourceError, Supply};
+use crate::wallclock::{self, Clocks};
 
 /// Samples of one commit at most: enough to make the costs of a commit vanish, few enough to keep latency low.
 const BATCH: usize = 1024;
@@ -32,24 +37,6 @@ enum Next {
     Durable(u64),
     /// The source has ended, or `count` is reached.
     End,
-}
-
-/// Rows dealt with since the last accepted entry, for LOSS entries before the next sample.
-#[derive(Clone, Copy, Default)]
-struct Pending {
-    missed: u64,
-    unread: u64,
-    full: u64,
-    bad: u64,
-}
-
-impl Pending {
-    fn entries(&self) -> u64 {
-        losses_needed(self.missed)
-            + losses_needed(self.unread)
-            + losses_needed(self.full)
-            + losses_needed(self.bad)
-    }
 }
 
 struct Converter {
@@ -76,14 +63,24 @@ struct Converter {
     columns: u16,
     pending: Pending,
     values: Vec<i32>,
-    /// Since when, and why, the source has no reading.
-    unread: Said,
+    outages: Outages,
     bad_said: u64,
     bad_line: Option<String>,
-    late_ns_max: u64,
+    lateness: Lateness,
+    missed: Missed,
+    /// Did we wait for room at the last turn?
+    blocked: bool,
+    /// The first of the pending losses was found then.
+    pending_since: Option<u64>,
+    /// Steps of the wall clock seen by this life, and suspends seen so far.
+    clock_steps: u64,
+    suspended_ns: u64,
     waited: u64,
     waiting_since: Option<u64>,
     waiting: Waiting,
+    /// Did ipc-log answer when we last looked, and was it said that it does not?
+    log_answered: bool,
+    log_gone: bool,
     failed: Said,
     woken: u64,
 }
@@ -92,11 +89,11 @@ struct Converter {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut converter = Converter::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     let outcome = loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
-        let look = every_100_ms.is_due(now);
+        let look = looks.is_due(now);
         if look {
             // Before the publisher looks: who has lost the lock must not put "its" spool back over its successor's.
             context.check_lock()?;
@@ -119,7 +116,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         }
         match converter.turn(state, now) {
             Ok(Next::Again) => {}
-            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + LOOK_NS)),
+            Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + looks.rest(now).as_nanos() as u64)),
             Ok(Next::Durable(deadline)) => converter.wait_for_durable(now, deadline.min(now + LOOK_NS)),
             Ok(Next::End) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -136,9 +133,14 @@ impl Converter {
             Rate::Every { period_ps } => period_ps,
             Rate::Max => 0,
         };
-        let settings =
-            Settings { capacity: config.spool.capacity, source_id: config.identity_of_source(), period_ps };
+        let settings = Settings {
+            capacity: config.spool.capacity,
+            source_id: config.identity_of_source(),
+            period_ps,
+            align: config.conv.align,
+        };
         let source = source::open(config).map_err(failure)?;
+        set_priority(config.conv.realtime);
         let mut publisher =
             Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
                 .map_err(Failure::system)?;
@@ -163,7 +165,7 @@ impl Converter {
             settings,
             policy: config.conv.policy,
             lock_step: config.conv.lock_step,
-            late_max_ns: config.conv.late_limit().as_nanos().min(u64::MAX as u128) as u64,
+            late_max_ns: config.late_limit().as_nanos().min(u64::MAX as u128) as u64,
             count: config.conv.count,
             on_bad: config.source.on_bad(),
             open: false,
@@ -176,13 +178,20 @@ impl Converter {
             columns: config.channels.len().clamp(1, MAX_CHANNELS) as u16,
             pending: Pending::default(),
             values: vec![0; BATCH],
-            unread: Said::default(),
+            outages: Outages::default(),
             bad_said: 0,
             bad_line: None,
-            late_ns_max: 0,
+            lateness: Lateness::new().map_err(Failure::system)?,
+            missed: Missed::default(),
+            blocked: false,
+            pending_since: None,
+            clock_steps: 0,
+            suspended_ns: wallclock::suspended_ns(),
             waited: 0,
             waiting_since: None,
             waiting: Waiting::default(),
+            log_answered: false,
+            log_gone: false,
             failed: Said::default(),
             woken: 0,
         })
@@ -240,6 +249,7 @@ impl Converter {
             self.source.seek(self.index / self.columns as u64).map_err(failure)?;
         }
         self.begun = true;
+        self.missed.down += self.miss_ticks(sys::monotonic_ns(), self.late_max_ns).missed;
         Ok(())
     }
 
@@ -250,7 +260,7 @@ impl Converter {
         if (self.feed.source_id, self.feed.period_ps) == (source_id, period_ps) {
             return true;
         }
-        self.miss_ticks(now, 0);
+        self.missed.late += self.miss_ticks(now, 0).missed;
         let t_ns = self.last_tick_ns(now);
         let pending = std::mem::take(&mut self.pending);
         let same_source = self.feed.source_id == source_id;
@@ -259,12 +269,15 @@ impl Converter {
             return false;
         }
         let index = if same_source { self.index } else { 0 };
-        let feed = Feed { source_id, period_ps, origin_ns: now.saturating_sub(self.start_ns) };
+        let feed = Feed {
+            clock_ms: self.feed.clock_ms,
+            ..self.settings.feed(now.saturating_sub(self.start_ns), sys::wall_ns())
+        };
         let columns = self.columns;
         let Some(spool) = self.publisher.spool() else { return false };
-        push_losses(spool, pending, columns, t_ns);
+        pending.push(spool, columns, t_ns);
         spool.push_feed(feed, index);
-        let position = Position { index, tick: 0, ..after(spool.position(), pending) };
+        let position = Position { index, tick: 0, ..pending.after(spool.position()) };
         spool.commit(position);
         (self.feed, self.tick, self.index) = (feed, 0, index);
         self.ring();
@@ -283,20 +296,23 @@ impl Converter {
         self.grid().time_of(self.tick.saturating_sub(1))
     }
 
-    /// Counts ticks more than `late_max_ns` late as missed; returns how many are still to be taken.
-    fn miss_ticks(&mut self, now: u64, late_max_ns: u64) -> u64 {
+    /// Counts ticks more than `late_max_ns` late as missed; says how many, and how many are still to be taken.
+    fn miss_ticks(&mut self, now: u64, late_max_ns: u64) -> Due {
         if self.feed.period_ps == 0 {
-            return 0;
+            return Due::default();
         }
         let due = self.grid().due(self.tick, now.saturating_sub(self.start_ns), late_max_ns);
         self.tick += due.missed;
         self.pending.missed += due.missed;
-        due.take
+        due
     }
 
     fn turn_on_grid(&mut self, now: u64) -> Result<Next, Failure> {
-        let due = self.miss_ticks(now, self.late_max_ns);
+        let Due { missed, take: due } = self.miss_ticks(now, self.late_max_ns);
+        let blocked = std::mem::take(&mut self.blocked);
+        *if blocked { &mut self.missed.blocked } else { &mut self.missed.late } += missed;
         if due == 0 {
+            self.blocked = blocked;
             let next = self.start_ns.saturating_add(self.grid().time_of(self.tick));
             let burst = if self.settings.period_ps / 1000 < BURST_NS { now + BURST_NS } else { 0 };
             return Ok(Next::At(next.max(burst)));
@@ -304,12 +320,11 @@ impl Converter {
         let wanted = due.min(self.batch());
         match self.admit(wanted) {
             0 if self.policy == Policy::DropNewest => self.drop_newest(wanted as usize),
-            0 => Ok(Next::Durable(now + self.late_max_ns)),
-            n => {
-                let late = now.saturating_sub(self.start_ns).saturating_sub(self.grid().time_of(self.tick));
-                self.late_ns_max = self.late_ns_max.max(late);
-                self.take(n as usize, now)
+            0 => {
+                self.blocked = true;
+                Ok(Next::Durable(now + self.late_max_ns))
             }
+            n => self.take(n as usize, now),
         }
     }
 
@@ -398,19 +413,20 @@ impl Converter {
 
     /// The tick passes without a sample: said once, counted always.
     fn no_reading(&mut self, text: &str) -> Next {
-        if self.unread.is_new(text) {
-            log::warn!("{text}; its ticks are counted as unread until it is back");
+        if let Some(news) = self.outages.begins(text, sys::monotonic_ns()) {
+            log::warn!("{news}");
         }
         if self.feed.period_ps == 0 {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
         }
         self.tick += 1;
         self.pending.unread += 1;
+        self.missed.unread += 1;
         Next::Again
     }
 
     fn is_read(&mut self) {
-        if self.unread.is_over() {
+        if self.outages.end() {
             log::info!("the source gives readings again");
         }
     }
@@ -440,18 +456,19 @@ impl Converter {
         let (grid, tick, t_now) = (self.grid(), self.tick, now.saturating_sub(self.start_ns));
         let pending = std::mem::take(&mut self.pending);
         let (columns, skip) = (self.columns, self.skip());
-        let values = &self.values[skip..rows * columns as usize];
+        self.note_lateness(rows as u64, now);
+        let values = self.values.get(skip..rows * columns as usize).unwrap_or_default();
         // The rest of a torn row takes no tick: its channel 0 took one.
         let ticks = if skip > 0 { 0 } else { rows as u64 };
         self.index += values.len() as u64;
         self.tick += if grid.period_ps > 0 { ticks } else { 0 };
         let Some(spool) = self.publisher.spool() else { return };
-        push_losses(spool, pending, columns, t_loss);
+        pending.push(spool, columns, t_loss);
         match grid.period_ps {
             0 => spool.push_rows(values, skip as u16, columns, |_| t_now),
             _ => spool.push_rows(values, skip as u16, columns, |row| grid.time_of(tick + row)),
         }
-        let before = after(spool.position(), pending);
+        let before = pending.after(spool.position());
         spool.commit(Position {
             index: self.index,
             tick: self.tick,
@@ -459,6 +476,50 @@ impl Converter {
             ..before
         });
         self.ring();
+    }
+
+    /// How late the ticks of these rows are taken.
+    fn note_lateness(&mut self, rows: u64, now: u64) {
+        let (grid, t_now) = (self.grid(), now.saturating_sub(self.start_ns));
+        for tick in (self.tick..self.tick + rows).filter(|_| grid.period_ps > 0) {
+            self.lateness.record(t_now.saturating_sub(grid.time_of(tick)));
+        }
+    }
+
+    /// Losses wait for the next sample to go with it; if none comes for a second, they go out alone.
+    fn publish_old_losses(&mut self, now: u64) {
+        if self.pending.entries() == 0 || !self.begun || !self.open {
+            self.pending_since = None;
+        } else if now - *self.pending_since.get_or_insert(now) >= 1_000_000_000
+            && self.publisher.room() >= self.pending.entries()
+        {
+            self.publish(0, now);
+        }
+    }
+
+    /// A step of the wall clock becomes a CLOCK entry, so that the record can tell wall time by itself.
+    fn look_at_wall_clock(&mut self, now: u64) {
+        let t_ns = self.last_tick_ns(now);
+        let ready = self.begun && self.open && self.publisher.room() > 0;
+        let Some(clocks) = Clocks::read().filter(|_| ready) else { return };
+        let Some(spool) = self.publisher.spool() else { return };
+        let start = Clocks { monotonic: spool.header().start_mono_ns, wall: spool.header().start_wall_ns };
+        let Some(ms) = clocks.step_since(start, spool.feed().clock_ms) else { return };
+        spool.push_clock(ms, t_ns);
+        let position = spool.position();
+        spool.commit(position);
+        self.feed = spool.feed();
+        self.ring();
+        self.clock_steps += 1;
+        let slept = std::mem::replace(&mut self.suspended_ns, wallclock::suspended_ns());
+        let seconds = ms as f64 / 1000.0;
+        if self.suspended_ns - slept >= 1_000_000_000 {
+            log::warn!(
+                "the machine was suspended: the wall clock is {seconds:+.3} s ahead of the ticks' clock"
+            );
+        } else if ms.abs() >= 1000 {
+            log::warn!("the wall clock was set: it stepped by {seconds:+.3} s; the ticks do not follow it");
+        }
     }
 
     fn ring(&self) {
@@ -493,8 +554,8 @@ impl Converter {
             let columns = self.columns;
             let fits = self.publisher.room() >= pending.entries();
             if let Some(spool) = self.publisher.spool().filter(|_| fits) {
-                push_losses(spool, pending, columns, t_ns);
-                spool.commit(Position { index, tick, ..after(spool.position(), pending) });
+                pending.push(spool, columns, t_ns);
+                spool.commit(Position { index, tick, ..pending.after(spool.position()) });
                 self.pending = Pending::default();
             }
             self.ring();
@@ -508,14 +569,33 @@ impl Converter {
     fn warn_of_what_is_left(&mut self, now: u64) {
         let head = self.publisher.spool().map_or(0, |s| s.head());
         let left = self.publisher.durable().map_or(0, |durable| head.saturating_sub(durable));
-        let log_lives =
-            self.publisher.log().get().is_some_and(|p| now.saturating_sub(p.beat()) < 1_000_000_000);
-        if left > 0 && !log_lives {
+        if left > 0 && !self.log_answers(now) {
             log::warn!("{left} entries are only in the spool: start ipc-log to make them durable");
         }
     }
 
-    /// Every 100 ms: what users should know.
+    /// Does ipc-log turn its loop?
+    fn log_answers(&self, now: u64) -> bool {
+        let log = self.publisher.log().get();
+        log.is_some_and(|p| now.saturating_sub(p.beat()) < SILENT_NS && p.state() != Some(State::Ended))
+    }
+
+    /// Says once that ipc-log, which was there, has gone, and once that it is back. conv goes on meanwhile.
+    fn tell_of_log(&mut self, now: u64) {
+        let answers = self.log_answers(now);
+        if self.log_answered && !answers {
+            log::warn!(
+                "ipc-log has ended or no longer answers: what is accepted from now on is only in the spool until it is back"
+            );
+            self.log_gone = true;
+        } else if self.log_gone && answers {
+            log::warn!("ipc-log is back");
+            self.log_gone = false;
+        }
+        self.log_answered = answers;
+    }
+
+    /// At every look: what users should know.
     fn look(&mut self, state: State, now: u64) {
         for event in self.publisher.take_events() {
             // What fails is tried again every 100 ms, and said once.
@@ -524,6 +604,8 @@ impl Converter {
                 event => tell(&event),
             }
         }
+        self.publish_old_losses(now);
+        self.look_at_wall_clock(now);
         if let Some(text) = self.bad_line.take() {
             log::debug!("{text}; skipped and counted");
         }
@@ -533,6 +615,7 @@ impl Converter {
         if self.waiting.is_news(state == State::WaitingForLog, now) {
             log::info!("waiting for ipc-log: no sample is taken before its record is there");
         }
+        self.tell_of_log(now);
         self.count_up();
     }
 
@@ -541,18 +624,21 @@ impl Converter {
         let Some(spool) = self.publisher.spool() else {
             return self.publisher.page().set_counters(&[0, 0, 0, 0, 0, self.waited]);
         };
-        let p = after(spool.position(), pending);
+        let p = pending.after(spool.position());
         let taken = p.samples + p.full;
-        let (late, remade) = (self.late_ns_max, self.publisher.remade());
-        let counters =
-            [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited, late, remade, self.woken];
+        let ([p50, p99, late_max], remade) = (self.lateness.summary(), self.publisher.remade());
+        let Missed { down, late, blocked, unread } = self.missed;
+        let since_epoch = [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited];
+        let of_this_life =
+            [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps];
+        let counters = [&since_epoch[..], &of_this_life].concat();
         self.publisher.page().set_counters(&counters);
     }
 
     fn status(&mut self, state: State) -> String {
         let pending = self.pending;
         let Some(spool) = self.publisher.spool() else { return state.name().into() };
-        let (head, p) = (spool.head(), after(spool.position(), pending));
+        let (head, p) = (spool.head(), pending.after(spool.position()));
         format!(
             "{}: seq {head}, {} samples, {} missed, {} dropped",
             state.name(),
@@ -563,58 +649,20 @@ impl Converter {
     }
 }
 
-/// The counts after these losses.
-fn after(position: Position, pending: Pending) -> Position {
-    Position {
-        full: position.full + pending.full,
-        bad: position.bad + pending.bad,
-        missed: position.missed + pending.missed + pending.unread,
-        ..position
+/// Real-time priority, if it is asked for: a wish that the system may refuse.
+fn set_priority(priority: u8) {
+    if priority > 0
+        && let Err(e) = sys::set_realtime(priority)
+    {
+        log::warn!(
+            "cannot take the real-time priority {priority} of conv.realtime: {e}; going on without. Allow it with LimitRTPRIO={priority} in the unit, or with CAP_SYS_NICE"
+        );
     }
-}
-
-fn push_losses<M: ipc_pipeline::segment::Memory>(
-    spool: &mut ipc_pipeline::spool::SpoolWriter<M>,
-    pending: Pending,
-    columns: u16,
-    t_ns: u64,
-) {
-    spool.push_losses(pending.missed, Reason::Missed, 1, t_ns);
-    spool.push_losses(pending.unread, Reason::Unread, 1, t_ns);
-    spool.push_losses(pending.full, Reason::Full, columns, t_ns);
-    spool.push_losses(pending.bad, Reason::Bad, columns, t_ns);
 }
 
 fn failure(e: SourceError) -> Failure {
     match e {
         SourceError::Read { .. } => Failure::system(e),
         _ => Failure::config(e),
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
-        Event::Resumed { epoch, head, at_risk } => {
-            log::info!(
-                "going on in epoch {epoch} at seq {} ({at_risk} entries kept until ipc-log confirms them)",
-                head + 1
-            );
-        }
-        Event::OldCapacity { now, configured } => log::warn!(
-            "the spool has {now} entries, not the {configured} of spool.capacity: that takes effect after the next clean stop"
-        ),
-        Event::Remade => log::warn!("the spool's name was removed: the spool was put back whole under it"),
-        Event::Unusable => log::warn!("the old spool cannot be used: asking ipc-log for a new epoch"),
-        Event::Foreign { spool, log, tail, durable } if spool != log => log::error!(
-            "the spool belongs to record {spool:016x}, ipc-log keeps record {log:016x} (durable up to {durable}): nothing is accepted. Put the old record back, or give up what is only in the spool (durable up to {tail}) with `ipc-pipeline objects remove --abandon`"
-        ),
-        Event::Foreign { tail, durable, .. } => log::error!(
-            "the record ends at {durable}, but {tail} entries were durable once: it was cut or restored. Nothing is accepted. Put the whole record back, or give up what is only in the spool with `ipc-pipeline objects remove --abandon`"
-        ),
-        Event::WrongAddress { there, here } => log::error!(
-            "ipc-log receives at {there}, but edge.log here says {here}: nothing is accepted. Restart the one that was not started with the present configuration"
-        ),
-        Event::Failed(text) => log::error!("{text}; trying again"),
     }
 }

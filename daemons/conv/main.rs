@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod converter;
+mod events;
+mod lateness;
+mod losses;
+mod outages;
 mod source;
+mod wallclock;
 
 use std::process::ExitCode;
 

@@ -13,33 +13,36 @@ use ipc_pipeline::reader::RecordReader;
 use ipc_pipeline::record::Record;
 use ipc_pipeline::{daemon, sys};
 
-/// Appends a LOSS(abandoned) for this spool to the record, and then lets the record take nothing more of the spool's epoch;
-/// both are durable when this returns. Killed anywhere, it can be called again: the loss of one spool is written once, as
-/// its head tells; and what is left of the spool after the loss is written is never taken.
+/// Writes a LOSS(abandoned) for this spool into the record and lets a later epoch begin behind it, so that the record takes
+/// nothing more of the spool's; all is durable when this returns. Killed anywhere, both are there or neither is, and it
+/// can be called again: the loss of one spool is written once.
 pub fn write_loss(config: &Config, names: &Names, lost: AtRisk) -> Result<(), Failure> {
     let disk = DirDisk::open(&names.record_dir(), 0o600).map_err(Failure::system)?;
     let _lock = disk.lock().map_err(Failure::system)?;
     let settings = daemon::record_settings(config);
-    let (mut record, _) =
+    let (record, _) =
         Record::open(disk, settings, daemon::nonce().max(1), sys::wall_ns).map_err(Failure::system)?;
-    let written = entry(names, record.end()).is_some_and(|last| {
-        // The count cannot be compared: the loss itself made the record one entry longer.
-        last.kind() == Some(Kind::Loss(Reason::Abandoned)) && last.t_ns == lost.head
-    });
-    // Opening may have found entries behind the mark that were whole: they are in the record now.
     let ours = record.log_id() == lost.log_id;
+    // Opening may have found entries behind the mark that were whole: they are in the record now.
     let entries = if ours { lost.head.saturating_sub(record.end()) } else { lost.entries };
-    if !written && entries > 0 {
-        let count = u32::try_from(entries).unwrap_or(u32::MAX); // a spool has at most 2^26 entries
-        let loss = Entry::loss(record.end() + 1, record.epoch(), lost.head, Reason::Abandoned, count);
-        record.append(&loss.to_bytes()).map_err(Failure::system)?;
+    let granted = record.current_grant().map_or(0, |grant| grant.epoch);
+    let written = if ours { granted > lost.epoch } else { ends_with_loss(names, &record, lost.head) };
+    if written || entries == 0 {
+        return Ok(());
     }
-    record.sync().map_err(Failure::system)?;
-    if record.current_grant().is_none_or(|g| g.epoch <= lost.epoch) {
-        let (epoch, base) = (lost.epoch.max(record.epoch()) + 1, record.end() + 1);
-        record.grant(Grant { nonce: daemon::nonce(), epoch, base }).map_err(Failure::system)?;
-    }
-    Ok(())
+    let (seq, epoch) = (record.end() + 1, record.epoch());
+    let count = u32::try_from(entries).unwrap_or(u32::MAX); // a spool has at most 2^26 entries
+    let loss = Entry::loss(seq, epoch, lost.head, Reason::Abandoned, count);
+    let next = lost.epoch.max(epoch).max(granted) + 1;
+    let grant = Grant { nonce: daemon::nonce(), epoch: next, base: seq + 1 };
+    record.give_up(&loss, grant).map_err(Failure::system)
+}
+
+/// Is the last entry the LOSS of a spool that ended with `head`? The epochs of another record's spool tell nothing, but
+/// nothing can follow its loss while it is there.
+fn ends_with_loss(names: &Names, record: &Record<DirDisk>, head: u64) -> bool {
+    entry(names, record.end())
+        .is_some_and(|last| last.kind() == Some(Kind::Loss(Reason::Abandoned)) && last.t_ns == head)
 }
 
 fn entry(names: &Names, seq: u64) -> Option<Entry> {

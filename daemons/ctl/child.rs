@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal};
 
 /// A daemon that has not pinged for so long hangs.
 const WATCHDOG: Duration = Duration::from_secs(3);
+/// A daemon that was killed is waited for no longer than this: in a disk call that stalls it dies only when the disk answers.
+const LAST: Duration = Duration::from_millis(200);
 /// A daemon that ended by itself is started again after this.
 const RESTART: Duration = Duration::from_millis(100);
 
@@ -114,11 +116,11 @@ impl Child {
         Some(status)
     }
 
-    /// Sends a signal, if it is running.
+    /// Sends a signal to its group, if it is running.
     pub fn signal(&self, signal: Signal) {
         let pid = self.process.as_ref().and_then(|p| Pid::from_raw(p.id() as i32));
         if let Some(pid) = pid {
-            let _ = rustix::process::kill_process(pid, signal); // it may have ended just now
+            let _ = rustix::process::kill_process_group(pid, signal); // it may have ended just now
         }
     }
 
@@ -130,9 +132,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        self.signal(Signal::KILL);
         if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
+            let killed = Instant::now();
+            while matches!(process.try_wait(), Ok(None)) && killed.elapsed() < LAST {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
         let _ = std::fs::remove_file(&self.socket_path);
     }

@@ -14,7 +14,8 @@ use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::{logging, objects};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 
 use crate::child::{Child, Plan, how};
 
@@ -29,7 +30,8 @@ const FINAL: [u8; 5] = [EXIT_USAGE, EXIT_DATA, EXIT_UNREAD, EXIT_SECOND, EXIT_CO
 struct Supervisor {
     /// In the order in which they start: report, stat, log, conv.
     children: Vec<Child>,
-    signals: Signals,
+    /// Each signal is kept: of those that only note that there was one, two Ctrl-C in one turn would count once.
+    signals: SignalsInfo<WithRawSiginfo>,
     /// How often we were told to stop.
     stops: usize,
     deadline: Option<Instant>,
@@ -51,7 +53,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     common.set.extend(count.map(|n| format!("conv.count={n}")));
     let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     refuse_terminal(&config)?;
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+    let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|e| Failure::system(format!("cannot install signal handlers: {e}")))?;
     drop(objects::quiet(&names).map_err(crate::objects::failure)?);
     objects::create(&names).map_err(crate::objects::failure)?;
@@ -64,6 +66,8 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
         End::AtOnce => supervisor.exit_code = EXIT_SYSTEM,
     }
     let Supervisor { exit_code, children, stops, .. } = supervisor;
+    // All before any is waited for.
+    children.iter().for_each(|child| child.signal(Signal::KILL));
     drop(children);
     if stops > 1 {
         log::warn!(

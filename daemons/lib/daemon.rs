@@ -2,6 +2,7 @@
 //! one place that reports and picks the exit code.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +19,9 @@ use crate::names::{Names, Role};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::page::{self, Page, State};
-use crate::publisher::SegmentNames;
+use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
-use crate::segment::{Copied, Shm};
+use crate::segment::{Copied, SegmentError, Shm};
 use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
@@ -94,7 +95,7 @@ impl Context {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// To be called every 100 ms: is the lock still ours alone?
+    /// To be called at every look: is the lock still ours alone?
     pub fn check_lock(&self) -> Result<(), Failure> {
         if self.lock.is_current() {
             return Ok(());
@@ -161,11 +162,25 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
-    let lock = Lock::take(&names.lock(role), PATIENCE)?;
+    let lock = take_lock(&names.lock(role))?;
     refuse_twin(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     Ok(Context { config, names, shm: Shm::new(0o600), notifier: Notifier::from_env(), stop, lock })
+}
+
+/// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
+fn take_lock(path: &Path) -> Result<Lock, LockError> {
+    let now = Lock::take(path, Duration::ZERO);
+    if matches!(now, Err(LockError::Held { .. })) {
+        log::warn!(
+            "{} is held by another process: waiting up to {} s for it to end",
+            path.display(),
+            PATIENCE.as_secs()
+        );
+        return Lock::take(path, PATIENCE);
+    }
+    now
 }
 
 /// Locks lie in the run directory, which the environment chooses; the names in /dev/shm do not. So the page is asked
@@ -173,7 +188,7 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
 fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
     let copy = Copied::read(&names.page(role), page::WORDS);
     let Some(page) = copy.and_then(|c| Page::new(c, role.index())) else { return Ok(()) };
-    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < 1_000_000_000;
+    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < SILENT_NS;
     if !fresh || page.state() == Some(State::Ended) || !lives(page.pid(), role) {
         return Ok(());
     }
@@ -238,6 +253,33 @@ impl Said {
     }
 }
 
+/// Looks after an object of our own: counts how often it was made again, and says once why it cannot be. It is tried again
+/// at the next look, for ever: peers still have the old one mapped, so nothing is lost meanwhile.
+#[derive(Default)]
+pub struct Remade {
+    count: u64,
+    said: Said,
+}
+
+impl Remade {
+    /// Takes note of what a look came to.
+    pub fn note(&mut self, looked: Result<bool, SegmentError>) {
+        match looked {
+            Ok(remade) => {
+                self.count += u64::from(remade);
+                self.said.clear();
+            }
+            Err(e) if self.said.is_new(&e.to_string()) => log::warn!("{e}; trying again every 100 ms"),
+            Err(_) => {}
+        }
+    }
+
+    /// How often it was made again.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 /// How long a start may take before users are told what it waits for, ns.
 const PATIENT_NS: u64 = 500_000_000;
 
@@ -262,23 +304,61 @@ impl Waiting {
     }
 }
 
-/// Something to be done every 100 ms by the clock, busy or idle (rule E4).
-#[derive(Default)]
-pub struct Every100ms(u64);
+/// A daemon whose loop has not turned for so long does not answer, ns. All turn it every 200 ms at least.
+pub const SILENT_NS: u64 = 1_000_000_000;
 
-impl Every100ms {
-    /// Is it time again?
+/// When to look after names, by the clock (rule E4): every [`LOOK_NS`] while there is something to do, and never later than
+/// [`REST_NS`] after the last look.
+#[derive(Default)]
+pub struct Looks {
+    last_ns: Option<u64>,
+}
+
+impl Looks {
+    /// Is it time for a look? If so, it counts as done.
     #[inline]
     pub fn is_due(&mut self, now_ns: u64) -> bool {
-        let due = now_ns >= self.0;
+        let due = self.last_ns.is_none_or(|last| now_ns >= last + LOOK_NS);
         if due {
-            self.0 = now_ns + crate::publisher::LOOK_NS;
+            self.last_ns = Some(now_ns);
         }
         due
+    }
+
+    /// How long a daemon that has nothing to do may rest, from `now_ns` (CLOCK_MONOTONIC, ns) on. A bell that rang shortly
+    /// after a look, and brought no other look, leaves less than the whole rest.
+    #[inline]
+    pub fn rest(&self, now_ns: u64) -> Duration {
+        let end = self.last_ns.map_or(0, |last| last + REST_NS);
+        Duration::from_nanos(end.saturating_sub(now_ns))
     }
 }
 
 /// A number that no other life of any process has.
 pub fn nonce() -> u64 {
     fastrand::u64(..) ^ sys::wall_ns() ^ (std::process::id() as u64) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whenever bells ring and however long turns take: nobody is longer than `REST_NS` without a look.
+    #[test]
+    fn a_rest_ends_where_a_look_is_due() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.rest(5), Duration::ZERO, "never looked yet");
+        let (mut now, mut last) = (1_000, 1_000);
+        for i in 0..10_000 {
+            if looks.is_due(now) {
+                assert!(i == 0 || (LOOK_NS..=REST_NS).contains(&(now - last)), "looked after {}", now - last);
+                last = now;
+            }
+            let rest = looks.rest(now).as_nanos() as u64;
+            assert_eq!(now + rest, last + REST_NS);
+            // A bell, or the end of the rest.
+            now += if i % 3 == 0 { rest } else { rest.min(fastrand::u64(..LOOK_NS)) };
+        }
+        assert_eq!(looks.rest(last + 10 * REST_NS), Duration::ZERO, "a turn that took long");
+    }
 }

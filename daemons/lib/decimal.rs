@@ -38,9 +38,38 @@ pub fn parse(text: &str, decimals: u8) -> Result<i32, DecimalError> {
         return Err(DecimalError::Empty);
     }
     let number = Number::split(text).ok_or(DecimalError::Garbage)?;
-    let magnitude = number.scaled(decimals)?;
-    let code = if number.negative { -magnitude } else { magnitude };
-    i32::try_from(code).map_err(|_| DecimalError::OutOfRange(decimals))
+    let (magnitude, rest) = number.scaled(decimals.into());
+    if rest != Rest::None {
+        return Err(DecimalError::TooFine(decimals));
+    }
+    number.code(magnitude).ok_or(DecimalError::OutOfRange(decimals))
+}
+
+/// The number in `text` times 10^(`decimals` + `power`), as code, rounded to the nearest; halves go away from zero.
+///
+/// For readings, whose further digits are noise: what [`parse`] accepts is accepted.
+///
+/// ```
+/// use ipc_pipeline::decimal::parse_rounded;
+/// assert_eq!(parse_rounded("-0.125", 2, 0), Ok(-13));
+/// assert_eq!(parse_rounded("45499", 1, -3), Ok(455)); // thousandths of a degree
+/// ```
+pub fn parse_rounded(text: &str, decimals: u8, power: i8) -> Result<i32, DecimalError> {
+    if text.is_empty() {
+        return Err(DecimalError::Empty);
+    }
+    let number = Number::split(text).ok_or(DecimalError::Garbage)?;
+    let (magnitude, rest) = number.scaled(i64::from(decimals) + i64::from(power));
+    let magnitude = magnitude.saturating_add((rest == Rest::HalfOrMore).into());
+    number.code(magnitude).ok_or(DecimalError::OutOfRange(decimals))
+}
+
+/// What stands behind the last place that counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    None,
+    LessThanHalf,
+    HalfOrMore,
 }
 
 /// Most digits of a [`Decimal`], and most of them after the point: it is an exact i128 and fits 24 bytes of text.
@@ -122,18 +151,20 @@ impl<'a> Number<'a> {
         })
     }
 
-    /// The magnitude times 10^decimals; above 32 bits it only stays above 32 bits.
-    fn scaled(&self, decimals: u8) -> Result<i64, DecimalError> {
+    /// The magnitude times 10^power, and what is left behind; above 32 bits it only stays above 32 bits.
+    fn scaled(&self, power: i64) -> (i64, Rest) {
         let len = |digits: &str| i64::try_from(digits.len()).unwrap_or(i64::MAX);
         let digits = self.whole.bytes().chain(self.fraction.bytes()).map(|b| i64::from(b - b'0'));
         // The first `kept` digits form the code; where there are fewer, zeros follow.
-        let kept = len(self.whole).saturating_add(self.exponent).saturating_add(i64::from(decimals));
-        let mut code: i64 = 0;
+        let kept = len(self.whole).saturating_add(self.exponent).saturating_add(power);
+        let (mut code, mut rest) = (0i64, Rest::None);
         for (digit, place) in digits.zip(0i64..) {
             if place < kept {
                 code = code.saturating_mul(10).saturating_add(digit);
-            } else if digit != 0 {
-                return Err(DecimalError::TooFine(decimals));
+            } else if place == kept && digit >= 5 {
+                rest = Rest::HalfOrMore;
+            } else if digit != 0 && rest == Rest::None {
+                rest = Rest::LessThanHalf;
             }
         }
         let zeros = kept.saturating_sub(len(self.whole).saturating_add(len(self.fraction)));
@@ -141,7 +172,12 @@ impl<'a> Number<'a> {
         for _ in 0..zeros.clamp(0, 20) {
             code = code.saturating_mul(10);
         }
-        Ok(code)
+        (code, rest)
+    }
+
+    /// This magnitude with the number's sign, if it fits.
+    fn code(&self, magnitude: i64) -> Option<i32> {
+        i32::try_from(if self.negative { -magnitude } else { magnitude }).ok()
     }
 }
 
@@ -241,6 +277,30 @@ mod tests {
     }
 
     #[test]
+    fn readings_are_rounded_half_away_from_zero() {
+        let cases = [
+            ("0.125", 2, 0, 13),
+            ("-0.125", 2, 0, -13),
+            ("0.1249999999999999999999999", 2, 0, 12),
+            ("45499", 1, -3, 455),
+            ("45449.9", 1, -3, 454),
+            ("4", 0, -1, 0),
+            ("5", 0, -1, 1),
+            ("5", 0, -2, 0),
+            ("99.5", 0, 0, 100),
+            ("1e-300", 9, 0, 0),
+            ("2147483647.4", 0, 0, i32::MAX),
+            ("-2147483648.4", 0, 0, i32::MIN),
+        ];
+        for (text, decimals, power, code) in cases {
+            assert_eq!(parse_rounded(text, decimals, power), Ok(code), "{text} with {decimals} {power}");
+        }
+        assert_eq!(parse_rounded("2147483647.5", 0, 0), Err(DecimalError::OutOfRange(0)));
+        assert_eq!(parse_rounded("", 0, 0), Err(DecimalError::Empty));
+        assert_eq!(parse_rounded("N/A", 0, 0), Err(DecimalError::Garbage));
+    }
+
+    #[test]
     fn scaled_text() {
         let cases = [
             (0, 0, "0"),
@@ -286,6 +346,19 @@ mod tests {
             let text = format!("{sign}{whole}.{fraction}e{exponent}");
             let wanted = reference(negative, &whole, &fraction, exponent, decimals);
             prop_assert_eq!(parse(&text, decimals).ok(), wanted, "{}", text);
+        }
+
+        #[test]
+        fn rounding_agrees_with_big_integers(
+            digits in 0i64..1_000_000_000_000, places in 0u8..12, decimals in 0u8..=4, negative: bool,
+        ) {
+            let text = format!("{}{}", if negative { "-" } else { "" }, format_scaled(digits.into(), places));
+            // floor(x + 1/2) of the magnitude, over the common denominator 2 * 10^places
+            let bottom = 2 * 10i128.pow(places.into());
+            let top = 2 * i128::from(digits) * 10i128.pow(decimals.into()) + bottom / 2;
+            let magnitude = top / bottom;
+            let wanted = i32::try_from(if negative { -magnitude } else { magnitude }).ok();
+            prop_assert_eq!(parse_rounded(&text, decimals, 0).ok(), wanted, "{}", text);
         }
 
         #[test]

@@ -49,10 +49,28 @@ impl Grid {
     }
 }
 
+/// From a wall clock of `wall_ns` since 1970 to the next whole multiple of the period, ns; 0 without a period.
+pub fn to_whole_ns(period_ps: u64, wall_ns: u64) -> u64 {
+    let Some(past) = (wall_ns as u128 * 1000).checked_rem(period_ps as u128) else { return 0 };
+    if past == 0 { 0 } else { (period_ps as u128 - past).div_ceil(1000) as u64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn whole_multiples_of_the_period() {
+        let second = 1_000_000_000_000;
+        assert_eq!(to_whole_ns(second, 1_700_000_000_000_000_000), 0);
+        assert_eq!(to_whole_ns(second, 1_700_000_000_000_000_001), 999_999_999);
+        // A period of no whole ns: the first ns that is not before the multiple.
+        let (third, wall) = (second / 3, 1_700_000_000_000_000_001u64);
+        let at = (wall + to_whole_ns(third, wall)) as u128 * 1000;
+        assert!(at % (third as u128) < 1000);
+        assert_eq!(to_whole_ns(0, 5), 0);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

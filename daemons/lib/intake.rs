@@ -59,7 +59,7 @@ impl<S: Segments + Clone> Intake<S> {
         intake
     }
 
-    /// Rule E4: what do the names lead to now? To be called every 100 ms, busy or idle.
+    /// Rule E4: what do the names lead to now? To be called at every look.
     pub fn look(&mut self) {
         self.conv.look();
         self.follow();
@@ -90,8 +90,9 @@ impl<S: Segments + Clone> Intake<S> {
         let (header, tail) = (*found.header(), found.tail());
         // With the grant's mark lost, a spool that begins exactly where the record ends can only be the granted one.
         let granted = header.epoch == self.epoch || header.epoch > self.epoch && header.base == self.next;
-        // Any other later epoch, or a tail beyond our end: our record has lost what it once had.
-        let lost = tail >= self.next || header.epoch > self.epoch && !granted;
+        // Any other later epoch, or a tail beyond our end: our record has lost what it once had. Not so in a spool of an
+        // earlier epoch: it is over, and what the record does not have of it was given up and counted.
+        let lost = header.epoch >= self.epoch && (tail >= self.next || !granted);
         if header.log_id != self.log_id || lost {
             self.foreign = Some(Foreign { log_id: header.log_id, tail, head: found.head() });
         } else if granted {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
+use crate::publisher::REST_NS;
+
 /// A held lock; let go when dropped, or when the process dies.
 #[derive(Debug)]
 pub struct Lock {
@@ -38,8 +40,11 @@ pub enum LockError {
     },
 }
 
-/// How often a holder looks whether its lock file is still there.
-const LOOK: Duration = Duration::from_millis(100);
+/// In this time a holder finds out that its lock file is gone: it looks every [`REST_NS`] at least (rule E4), and may have to
+/// wait for a processor.
+const FOUND_OUT: Duration = Duration::from_nanos(REST_NS + REST_NS / 2);
+/// How often a lock that is held is tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 impl Lock {
     /// Takes the lock, waiting up to `patience` for another holder to go. The file is made (0600) if it is not there.
@@ -52,15 +57,15 @@ impl Lock {
                 Ok(()) => {
                     let age = age(&file);
                     // Perhaps this file, whoever made it, replaces one that was deleted under a living holder: that
-                    // one finds it out within 100 ms and ends. Until then we do nothing.
-                    let young = age < 2 * LOOK;
-                    std::thread::sleep((2 * LOOK).saturating_sub(age));
+                    // one finds it out and ends. Until then we do nothing.
+                    let young = age < FOUND_OUT;
+                    std::thread::sleep(FOUND_OUT.saturating_sub(age));
                     let lock = Lock { file, path: path.into(), young };
                     if lock.is_current() {
                         return Ok(lock);
                     }
                 }
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOOK / 10),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(RETRY),
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(LockError::Held { path: path.into() }),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(unusable(e.into())),

@@ -98,7 +98,24 @@ impl State {
 
 /// Names of the counters in the pages of conv, log, stat and report, in their order. Part of the format.
 pub const COUNTER_NAMES: [&[&str]; 4] = [
-    &["planned", "taken", "missed", "full", "bad_input", "waited", "late_ns_max", "remade", "woken"],
+    &[
+        "planned",
+        "taken",
+        "missed",
+        "full",
+        "bad_input",
+        "waited",
+        "late_ns_max",
+        "remade",
+        "woken",
+        "late_ns_p50",
+        "late_ns_p99",
+        "missed_down",
+        "missed_late",
+        "missed_blocked",
+        "unread",
+        "clock_steps",
+    ],
     &[
         "entries",
         "bytes",

@@ -5,13 +5,17 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crate::grid::to_whole_ns;
 use crate::page::{Grant, OwnPage, PeerPage, Proposal, State};
 use crate::ring;
 use crate::segment::{Access, Memory, SegmentError, Segments};
 use crate::spool::{Feed, Header, SpoolWriter, retire};
 
-/// How often names are checked against what is mapped (rule E4), ns.
+/// How often names are checked against what is mapped (rule E4) while there is something to do, ns.
 pub const LOOK_NS: u64 = 100_000_000;
+/// How long after a look a daemon that has nothing to do rests at most, ns: then it looks all the same. A bell ends the rest
+/// at once, so this is what a lost bell costs. Looking every `LOOK_NS` at rest too would double the wake-ups.
+pub const REST_NS: u64 = 200_000_000;
 
 /// What the configuration says of the spool.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,17 @@ pub struct Settings {
     pub source_id: u64,
     /// Period of its grid in ps; 0: none.
     pub period_ps: u64,
+    /// Put ticks on whole multiples of the period since 1970, by the wall clock at the begin of the grid.
+    pub align: bool,
+}
+
+impl Settings {
+    /// The feed of these settings, beginning at `t_ns` of an epoch, when the wall clock shows `wall_ns`.
+    pub fn feed(&self, t_ns: u64, wall_ns: u64) -> Feed {
+        let wait_ns = if self.align { to_whole_ns(self.period_ps, wall_ns) } else { 0 };
+        let origin_ns = t_ns.saturating_add(wait_ns);
+        Feed { source_id: self.source_id, origin_ns, period_ps: self.period_ps, clock_ms: 0 }
+    }
 }
 
 /// Names of the segments that conv needs.
@@ -122,7 +137,6 @@ impl<S: Segments + Clone> Publisher<S> {
     ) -> Result<Publisher<S>, SegmentError> {
         let page = OwnPage::open(segments.clone(), &names.pages[0], 0)?;
         let log = PeerPage::new(segments.clone(), &names.pages[1], 1);
-        let epoch_seen = page.proposal().map_or(0, |p| p.epoch);
         let mut publisher = Publisher {
             segments,
             names,
@@ -132,7 +146,7 @@ impl<S: Segments + Clone> Publisher<S> {
             spool: None,
             unread: false,
             proposal: None,
-            epoch_seen,
+            epoch_seen: 0,
             nonce,
             state: State::Starting,
             next_look: 0,
@@ -327,9 +341,8 @@ impl<S: Segments + Clone> Publisher<S> {
             start_wall_ns: crate::sys::wall_ns(),
             start_mono_ns: now_ns,
         };
-        let Settings { source_id, period_ps, .. } = self.settings;
-        let feed = Feed { source_id, origin_ns: 0, period_ps };
-        let index = if grant.source_id == source_id { grant.index } else { 0 };
+        let feed = self.settings.feed(0, header.start_wall_ns);
+        let index = if grant.source_id == feed.source_id { grant.index } else { 0 };
         let made = self.segments.create(&self.names.spool, header.words(), &mut |words| {
             SpoolWriter::<S::Mem>::fill(words, &header, &feed, index);
         });

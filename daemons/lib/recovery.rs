@@ -4,7 +4,8 @@
 //!    segment (a segment gets its name only after everything before it was synced). One of them that is damaged now
 //!    is bit rot: it stays as it is, and nothing behind it is touched.
 //! 2. Behind `trusted`, in the last segment, entries count as long as each is whole, has the next seq, and has the
-//!    epoch of the one before it, or the granted epoch exactly at its base.
+//!    epoch of the one before it, or the granted epoch exactly at its base. A LOSS(abandoned) does not: it counts only
+//!    together with the grant in the mark that names it ([`Record::give_up`]).
 //! 3. The rest of the last segment is cut off. What counts behind `trusted` is written again, because an earlier
 //!    EIO may have left pages in memory that never reached the disk; then it is synced, named by the mark, published.
 //!
@@ -12,10 +13,12 @@
 #![forbid(unsafe_code)]
 
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
-use crate::entry::{Entry, LEN};
+use crate::entry::{Entry, Kind, LEN, Reason};
 use crate::header::{Form, HEADER_LEN, Header, Segment, check_table, is_new, offset_of, segments};
-use crate::mark::{MARK, Mark, MarkFile, Position, read_newest};
-use crate::record::{Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad};
+use crate::mark::{Grant, MARK, Mark, MarkFile, Position, read_newest};
+use crate::record::{
+    AppendError, Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad,
+};
 use crate::segment_file::SegmentFile;
 use crate::summary::Summary;
 use std::io;
@@ -79,6 +82,23 @@ pub(crate) fn recover<D: Disk>(
         suspect: None,
     };
     Ok((record, recovered))
+}
+
+impl<D: Disk> Record<D> {
+    /// Writes what was given up, and lets a later epoch begin behind it: one step. Killed anywhere, the record has both
+    /// when it is opened again, or neither, because such a LOSS counts only once the mark names it, and the mark that
+    /// does so holds the grant. When this returns both are on stable storage. Ends the use of the record: after an error
+    /// it is opened again. `loss` follows the last entry, and the epoch begins with the one behind it.
+    pub fn give_up(mut self, loss: &Entry, grant: Grant) -> Result<(), AppendError> {
+        let Position { seq: end, epoch: before, .. } = self.end;
+        if grant.base != loss.seq.saturating_add(1) || grant.epoch <= before {
+            return Err(AppendError::Grant { epoch: grant.epoch, base: grant.base, end, before });
+        }
+        self.append(&loss.to_bytes())?; // a new segment for it may bring a mark, which must not hold the grant yet
+        self.grant = Some(grant);
+        self.sync()?;
+        Ok(self.mark.sync(&self.disk)?)
+    }
 }
 
 /// The segments of the record, after removing those that were never finished.
@@ -269,7 +289,7 @@ fn scan_chunk<D: Disk>(
     let n = read(disk, &last.file, last.segment, &mut buf, offset)?;
     let (entries, _) = buf.get(..n).unwrap_or_default().as_chunks::<LEN>();
     for b in entries {
-        if !counts(b, at, mark) {
+        if !counts(b, at, mark) || is_half_given_up(b, mark) {
             return Ok(false);
         }
         at.advance(&[*b]);
@@ -287,6 +307,11 @@ fn counts(b: &[u8; LEN], at: &Position, mark: Option<Mark>) -> bool {
 /// nothing tells what was granted, and what is whole is kept.
 fn may_begin(e: &Entry, mark: Option<Mark>) -> bool {
     mark.is_none_or(|mark| mark.grant.is_some_and(|grant| (grant.epoch, grant.base) == (e.epoch, e.seq)))
+}
+
+/// Is this what was left of giving up a spool, which was not finished? Without any mark nothing tells.
+fn is_half_given_up(b: &[u8; LEN], mark: Option<Mark>) -> bool {
+    mark.is_some() && Entry::from_bytes(b).kind() == Some(Kind::Loss(Reason::Abandoned))
 }
 
 fn is_entry(b: &[u8; LEN], seq: u64) -> bool {

@@ -173,6 +173,15 @@ pub struct Feed {
     pub origin_ns: u64,
     /// Period in picoseconds; 0: no grid.
     pub period_ps: u64,
+    /// Sum of all steps of the wall clock since the epoch began that have CLOCK entries, ms.
+    pub clock_ms: i64,
+}
+
+impl Feed {
+    /// What stands in its slot, behind the seq of the entry that brought it into force.
+    fn to_words(self, seq: u64) -> [u64; 7] {
+        [seq, self.source_id, self.origin_ns, self.period_ps, self.clock_ms as u64, 0, 0]
+    }
 }
 
 fn ring<'m>(words: &'m [AtomicU64], capacity: u64) -> Ring<'m> {
@@ -199,7 +208,9 @@ fn load_drops(words: &[AtomicU64], head: u64) -> Drops {
 fn load_feed(words: &[AtomicU64], head: u64) -> Option<(u64, Feed)> {
     let slots = SOURCE.iter().filter_map(|&at| load_checked::<7>(words, at));
     let newest = slots.filter(|&[seq, ..]| seq <= head).max_by_key(|&[seq, ..]| seq);
-    newest.map(|[seq, source_id, origin_ns, period_ps, ..]| (seq, Feed { source_id, origin_ns, period_ps }))
+    newest.map(|[seq, source_id, origin_ns, period_ps, clock, ..]| {
+        (seq, Feed { source_id, origin_ns, period_ps, clock_ms: clock as i64 })
+    })
 }
 
 /// A life that was killed before it accepted its SOURCE has left a slot of a seq beyond head. It must not come into force
@@ -240,7 +251,7 @@ impl<M: Memory> SpoolWriter<M> {
         }
         let head = base + 2;
         store_checked(words, POSITION[0], [head, index, 0, 0, 0, 0, 0]);
-        store_checked(words, SOURCE[0], [base + 1, feed.source_id, feed.origin_ns, feed.period_ps, 0, 0, 0]);
+        store_checked(words, SOURCE[0], feed.to_words(base + 1));
         producer.commit(ring, head);
         header.store(words);
     }
@@ -384,15 +395,27 @@ impl<M: Memory> SpoolWriter<M> {
     /// Pushes SOURCE and GRID: from here on samples come from `feed`, the next one from position `index`.
     pub fn push_feed(&mut self, feed: Feed, index: u64) {
         let seq = self.next_seq();
-        // The slot that is not in force: after a kill it counts only if head has reached it.
-        let words = self.memory.words();
-        let at =
-            SOURCE.into_iter().find(|&at| load_checked::<7>(words, at).is_none_or(|s| s[0] != self.feed_seq));
-        let content = [seq, feed.source_id, feed.origin_ns, feed.period_ps, 0, 0, 0];
-        store_checked(words, at.unwrap_or(SOURCE[0]), content);
-        (self.feed, self.feed_seq) = (feed, seq);
+        self.store_feed(feed);
         self.push(&Entry::source(seq, self.header.epoch, index, feed.source_id));
         self.push(&Entry::grid(seq + 1, self.header.epoch, feed.origin_ns, feed.period_ps));
+    }
+
+    /// Pushes a CLOCK: the wall clock has stepped by `ms`. A commit may hold one of CLOCK and feed, not both: there is one
+    /// slot for what comes into force next.
+    pub fn push_clock(&mut self, ms: i64, t_ns: u64) {
+        self.store_feed(Feed { clock_ms: self.feed.clock_ms.saturating_add(ms), ..self.feed });
+        self.push(&Entry::clock(self.next_seq(), self.header.epoch, t_ns, ms));
+    }
+
+    /// Writes the feed that comes into force with the next entry.
+    fn store_feed(&mut self, feed: Feed) {
+        debug_assert!(self.feed_seq <= self.head());
+        let (seq, words) = (self.next_seq(), self.memory.words());
+        // The slot that is not in force: after a kill it counts only if head has reached it.
+        let at =
+            SOURCE.into_iter().find(|&at| load_checked::<7>(words, at).is_none_or(|s| s[0] != self.feed_seq));
+        store_checked(words, at.unwrap_or(SOURCE[0]), feed.to_words(seq));
+        (self.feed, self.feed_seq) = (feed, seq);
     }
 
     /// Accepts everything pushed, together with the position after it.
@@ -440,8 +463,7 @@ impl<M: Memory> SpoolWriter<M> {
         let Position { index, tick, samples, full, bad, missed } = self.position;
         store_checked(words, POSITION[0], [head, index, tick, samples, full, bad, missed]);
         store_checked(words, DROPS[0], [head, self.drops.n, self.drops.index]);
-        let Feed { source_id, origin_ns, period_ps } = self.feed;
-        store_checked(words, SOURCE[0], [self.feed_seq, source_id, origin_ns, period_ps, 0, 0, 0]);
+        store_checked(words, SOURCE[0], self.feed.to_words(self.feed_seq));
         producer.commit(new, head);
         self.header.store(words);
     }
@@ -567,134 +589,4 @@ impl<M: Memory> SpoolReader<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Heap(Vec<AtomicU64>);
-    impl Memory for std::rc::Rc<Heap> {
-        fn words(&self) -> &[AtomicU64] {
-            &self.0
-        }
-    }
-    type Shared = std::rc::Rc<Heap>;
-
-    fn zeroed(words: usize) -> Shared {
-        std::rc::Rc::new(Heap((0..words).map(|_| AtomicU64::new(0)).collect()))
-    }
-
-    fn header() -> Header {
-        Header { capacity: 256, log_id: 77, epoch: 3, base: 1001, start_wall_ns: 5, start_mono_ns: 6 }
-    }
-
-    fn fresh() -> (Shared, SpoolWriter<Shared>) {
-        let memory = zeroed(header().words());
-        let feed = Feed { source_id: 42, origin_ns: 0, period_ps: 1000 };
-        SpoolWriter::<Shared>::fill(memory.words(), &header(), &feed, 10);
-        (memory.clone(), SpoolWriter::resume(memory).unwrap())
-    }
-
-    fn advance(w: &mut SpoolWriter<Shared>, values: &[i32]) {
-        let mut p = w.position();
-        w.push_samples(values, |i| i);
-        p.index += values.len() as u64;
-        p.samples += values.len() as u64;
-        w.commit(p);
-    }
-
-    #[test]
-    fn the_epoch_opens_with_three_entries() {
-        let (memory, w) = fresh();
-        assert_eq!((w.head(), w.tail(), w.position().index), (1003, 1000, 10));
-        let r = SpoolReader::new(memory).unwrap();
-        let mut out = [0; 3 * LEN];
-        assert_eq!(ring::copy_valid(r.ring(), 1001, 3, &mut out), 3);
-        assert_eq!(Entry::from_bytes(out[..LEN].try_into().unwrap()).t_ns, 5);
-        assert_eq!(r.header(), &header());
-    }
-
-    #[test]
-    fn a_new_life_goes_on_where_the_old_one_stood() {
-        let (memory, mut w) = fresh();
-        for n in 1..200 {
-            advance(&mut w, &vec![n; n as usize % 7 + 1]);
-            if w.room() < 16 {
-                w.release(w.head() - 3);
-            }
-            w.push(&Entry::sample(w.next_seq(), 3, 0, 0, 0)); // written, never accepted
-            let again = SpoolWriter::resume(memory.clone()).unwrap();
-            assert_eq!((again.head(), again.tail(), again.position()), (w.head(), w.tail(), w.position()));
-            w = again;
-        }
-    }
-
-    #[test]
-    fn drops_count_for_their_head_only() {
-        let (memory, mut w) = fresh();
-        for n in 1..=3 {
-            w.note_drops(Drops { n, index: 10 + n });
-        }
-        assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().drops(), Drops { n: 3, index: 13 });
-        w.push_losses(3, Reason::Full, 1, 9);
-        w.commit(w.position());
-        assert_eq!(SpoolWriter::resume(memory).unwrap().drops(), Drops::default());
-    }
-
-    #[test]
-    fn the_newest_accepted_feed_counts() {
-        let (memory, mut w) = fresh();
-        for id in 1..5 {
-            let feed = Feed { source_id: id, origin_ns: id, period_ps: id };
-            let before = w.feed();
-            w.push_feed(feed, 0);
-            assert_eq!(SpoolReader::new(memory.clone()).unwrap().feed(), Some(before), "not accepted yet");
-            w.commit(w.position());
-            assert_eq!(SpoolWriter::resume(memory.clone()).unwrap().feed(), feed);
-        }
-    }
-
-    #[test]
-    fn a_feed_never_accepted_never_comes_into_force() {
-        let (memory, mut w) = fresh();
-        let before = w.feed();
-        w.push_feed(Feed { source_id: 9, origin_ns: 9, period_ps: 9 }, 0); // killed here
-        let mut next = SpoolWriter::resume(memory.clone()).unwrap();
-        advance(&mut next, &[1, 2, 3]);
-        assert_eq!(SpoolWriter::resume(memory).unwrap().feed(), before);
-    }
-
-    #[test]
-    fn the_copy_is_the_same_spool() {
-        let (_, mut w) = fresh();
-        advance(&mut w, &[1, 2, 3]);
-        w.release(1002);
-        w.note_drops(Drops { n: 9, index: 99 });
-        let copy = zeroed(header().words());
-        w.copy_to(copy.words());
-        let c = SpoolWriter::resume(copy.clone()).unwrap();
-        assert_eq!(
-            (c.head(), c.tail(), c.position(), c.drops(), c.feed()),
-            (w.head(), 1002, w.position(), w.drops(), w.feed())
-        );
-        let mut out = [0; 4 * LEN];
-        assert_eq!(ring::copy_valid(SpoolReader::new(copy).unwrap().ring(), 1003, 3, &mut out), 4);
-        w.retire();
-        assert!(SpoolWriter::resume(w.memory().clone()).is_none());
-    }
-
-    #[test]
-    fn a_garbled_header_or_cursor_is_refused() {
-        for word in (0..8).chain([HEAD, TAIL]) {
-            for bit in 0..64 {
-                let (memory, _) = fresh();
-                memory.0[word].fetch_xor(1 << bit, Ordering::Relaxed);
-                let resumed = SpoolWriter::resume(memory.clone());
-                // a tail that is a little lower or higher cannot be told from a right one
-                let harmless =
-                    word == TAIL && resumed.as_ref().is_some_and(|w| w.head() == 1003 && w.tail() >= 1000);
-                assert!(resumed.is_none() || harmless, "word {word} bit {bit}");
-            }
-        }
-        assert!(SpoolReader::new(zeroed(HEADER_WORDS)).is_none());
-        assert!(SpoolReader::new(zeroed(3)).is_none());
-    }
-}
+mod tests;

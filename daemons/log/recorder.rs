@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Every100ms, Failure, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -42,15 +42,16 @@ struct Recorder {
     shared: Arc<Shared>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
-    buffers: Vec<Vec<u8>>,
-    generation: u64,
+    /// Each of [`CHUNK`] entries, always: to empty and fill them would cost more than a small take.
+    buffers: Vec<Box<[u8]>>,
+    rewinds: u64,
     /// A grant is on its way to the disk.
     granting: bool,
     /// Generation of the spool that the page shows as mapped.
     mapped: u64,
     waiting: Waiting,
     patience: Patience,
-    remade: u64,
+    remade: Remade,
     woken: u64,
 }
 
@@ -61,7 +62,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     page.set_address(&context.config.edge.log.to_string());
     context.notifier.ready();
     let shared = Arc::new(Shared::new(page));
-    let Some((record, _lock)) = open_record(context, &shared)? else { return Ok(()) };
+    let mut remade = Remade::default();
+    let Some((record, _lock)) = open_record(context, &shared, &mut remade)? else { return Ok(()) };
 
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
@@ -71,19 +73,19 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 
-    let buffers = (0..CHUNKS).map(|_| Vec::with_capacity(CHUNK * LEN)).collect();
+    let buffers = (0..CHUNKS).map(|_| vec![0; CHUNK * LEN].into()).collect();
     let mut recorder = Recorder {
         intake,
         shared,
         jobs: to_writer,
         done,
         buffers,
-        generation: 0,
+        rewinds: 0,
         granting: false,
         mapped: 0,
         waiting: Waiting::default(),
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
-        remade: 0,
+        remade,
         woken: 0,
     };
     let result = recorder.work(context);
@@ -95,12 +97,13 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
 fn open_record(
     context: &mut Context,
     shared: &Shared,
+    remade: &mut Remade,
 ) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
     let dir = context.names.record_dir();
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match open_aside(context, shared, &dir, &settings)? {
+        let trouble = match open_aside(context, shared, remade, &dir, &settings)? {
             None => return Ok(None),
             Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
@@ -116,7 +119,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        show_opening(context, shared, trouble)?;
+        show_opening(context, shared, remade, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -124,10 +127,12 @@ fn open_record(
     }
 }
 
-/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to stop.
+/// One try in a thread of its own, because the disk may stall; meanwhile all can see that we live. `None`: told to
+/// stop, and there is no end to it.
 fn open_aside(
     context: &mut Context,
     shared: &Shared,
+    remade: &mut Remade,
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Opened>, Failure> {
@@ -137,29 +142,39 @@ fn open_aside(
         let _ = to_us.send(try_open(&dir, &settings)); // nobody waits any more when we were told to stop
     });
     spawned.map_err(|e| Failure::system(format!("cannot start the thread that opens the record: {e}")))?;
-    let begun = sys::monotonic_ns();
+    let (begun, mut told) = (sys::monotonic_ns(), None);
     loop {
         match opened.recv_timeout(Duration::from_nanos(LOOK_NS)) {
             Ok(result) => return Ok(Some(result)),
-            Err(_) if context.stopping() => return Ok(None),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::new(EXIT_BUG, "opening the record ended"));
             }
-            Err(RecvTimeoutError::Timeout) if sys::monotonic_ns() - begun < STUCK_NS => {
-                show_opening(context, shared, shared.trouble().unwrap_or(State::DiskSlow))?;
-            }
-            Err(RecvTimeoutError::Timeout) => {} // no longer excused with the watchdog
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = sys::monotonic_ns();
+        // Told to stop, we still owe the record what the spool holds (rule E9).
+        if context.stopping() && now - *told.get_or_insert(now) > DRAIN_NS {
+            return Ok(None);
+        }
+        // Later it is no longer excused with the watchdog.
+        if now - begun < STUCK_NS {
+            show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
         }
     }
 }
 
 /// While the record cannot be opened: alive, and why it takes so long.
-fn show_opening(context: &mut Context, shared: &Shared, state: State) -> Result<(), Failure> {
+fn show_opening(
+    context: &mut Context,
+    shared: &Shared,
+    remade: &mut Remade,
+    state: State,
+) -> Result<(), Failure> {
     let now = sys::monotonic_ns();
     context.notifier.turn(now);
     context.check_lock()?;
     let mut page = shared.page();
-    page.look().map_err(Failure::system)?;
+    remade.note(page.look());
     page.set_state(state);
     page.set_beat(now);
     Ok(())
@@ -179,12 +194,25 @@ fn try_open(dir: &Path, settings: &Settings) -> Opened {
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
     };
     let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
-    let lock = disk.lock().map_err(refused)?;
+    let lock = lock_record(&disk).map_err(refused)?;
     match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
         Ok((record, recovered)) => Ok((record, recovered, lock)),
         Err(RecordError::Disk(e)) => Err(OpenError::Disk(state_of(e.trouble()), e.to_string())),
         // A restart would not help: somebody must look at it first.
         Err(e) => Err(OpenError::Fatal(Failure::config(e))),
+    }
+}
+
+/// Another log that is ending, because its lock file is gone, may still be waiting for the disk.
+fn lock_record(disk: &DirDisk) -> Result<DirLock, DirError> {
+    let begun = sys::monotonic_ns();
+    loop {
+        match disk.lock() {
+            Err(DirError::Busy { .. }) if sys::monotonic_ns() - begun < DRAIN_NS => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
     }
 }
 
@@ -229,17 +257,17 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
 
 impl Recorder {
     fn work(&mut self, context: &mut Context) -> Result<(), Failure> {
-        let (mut every_100_ms, mut said) = (Every100ms::default(), Said::default());
+        let (mut looks, mut said) = (Looks::default(), Said::default());
         let mut drain = None;
         loop {
             let now = sys::monotonic_ns();
             if self.shared.busy_ns(now) < STUCK_NS {
                 context.notifier.turn(now);
             }
-            if every_100_ms.is_due(now) {
+            if looks.is_due(now) {
                 context.check_lock()?;
                 self.check_record()?;
-                self.look(context, now, drain.is_some(), &mut said)?;
+                self.look(context, now, drain.is_some(), &mut said);
             }
             self.collect();
             let took = self.take();
@@ -253,7 +281,7 @@ impl Recorder {
                 }
             }
             if !took {
-                self.sleep(drain.is_some());
+                self.sleep(looks.rest(now), drain.is_some());
             }
         }
     }
@@ -281,8 +309,8 @@ impl Recorder {
                 self.intake.granted(epoch);
                 self.granting = false;
             }
-            Done::Rewind { next, generation } => {
-                self.generation = generation;
+            Done::Rewind { next, rewinds } => {
+                self.rewinds = rewinds;
                 self.granting = false;
                 self.intake.rewind(next);
                 let page = self.shared.page();
@@ -294,18 +322,17 @@ impl Recorder {
 
     /// Takes what is new in the spool, if there is a buffer for it.
     fn take(&mut self) -> bool {
-        let Some(mut bytes) = self.buffers.pop() else { return false };
-        bytes.resize(CHUNK * LEN, 0);
-        let n = self.intake.take(&mut bytes);
+        let Some(mut buffer) = self.buffers.pop() else { return false };
+        let n = self.intake.take(&mut buffer);
         if n == 0 {
-            self.buffers.push(bytes);
+            self.buffers.push(buffer);
             return false;
         }
-        bytes.truncate(n * LEN);
         let received = self.intake.next() - 1;
         // While one half becomes durable conv fills the other.
         let enough = self.intake.capacity() / 2;
-        let _ = self.jobs.send(Job::Append { bytes, generation: self.generation, enough }); // fails only after the thread ended
+        let append = Job::Append { buffer, len: n * LEN, rewinds: self.rewinds, enough };
+        let _ = self.jobs.send(append); // fails only after the thread ended
         self.shared.page().set_received(received);
         self.show_mapped();
         true
@@ -328,12 +355,12 @@ impl Recorder {
         if let Some(asked) = self.intake.proposal() {
             self.granting = true;
             let grant = Grant { nonce: asked.nonce, epoch: asked.epoch, base: self.intake.next() };
-            let _ = self.jobs.send(Job::Grant { grant, generation: self.generation });
+            let _ = self.jobs.send(Job::Grant { grant, rewinds: self.rewinds });
         }
     }
 
-    /// Rests until there may be something to do, at most 100 ms.
-    fn sleep(&mut self, draining: bool) {
+    /// Rests until there may be something to do, at most for `rest`.
+    fn sleep(&mut self, rest: Duration, draining: bool) {
         self.woken += 1;
         let limit = if draining || self.granting || self.buffers.is_empty() {
             // The disk thread's answer is what we wait for.
@@ -349,7 +376,7 @@ impl Recorder {
             drop(page);
             if sleeps {
                 let begun = sys::monotonic_ns();
-                sys::wait(word, seen, Duration::from_nanos(LOOK_NS));
+                sys::wait(word, seen, rest);
                 self.patience.slept(sys::monotonic_ns() - begun);
             }
             return ring::awake(self.shared.page().waiting());
@@ -364,19 +391,13 @@ impl Recorder {
         }
     }
 
-    /// Every 100 ms: names, state, counters, and what users should know.
-    fn look(
-        &mut self,
-        context: &mut Context,
-        now: u64,
-        draining: bool,
-        said: &mut Said,
-    ) -> Result<(), Failure> {
+    /// At every look: names, state, counters, and what users should know.
+    fn look(&mut self, context: &mut Context, now: u64, draining: bool, said: &mut Said) {
         self.intake.look();
         self.show_mapped();
         let state = self.state(now, draining);
         let mut page = self.shared.page();
-        self.remade += page.look().map_err(Failure::system)? as u64;
+        self.remade.note(page.look());
         page.set_state(state);
         page.set_beat(now);
         let [commits, longest, bytes, full, errors] =
@@ -397,7 +418,7 @@ impl Recorder {
             met.corrupt,
             full,
             errors,
-            self.remade,
+            self.remade.count(),
             self.woken,
             buffered,
         ]);
@@ -407,7 +428,6 @@ impl Recorder {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
         }
-        Ok(())
     }
 
     fn state(&self, now: u64, draining: bool) -> State {

@@ -26,10 +26,12 @@ const RETRY: Duration = Duration::from_millis(100);
 pub enum Job {
     /// Append these whole entries.
     Append {
-        /// The entries.
-        bytes: Vec<u8>,
+        /// The buffer that begins with them.
+        buffer: Box<[u8]>,
+        /// So many bytes of it.
+        len: usize,
         /// Taken after so many rewinds; older ones are void.
-        generation: u64,
+        rewinds: u64,
         /// So many entries that are not durable are enough for a commit: conv waits for space.
         enough: u64,
     },
@@ -38,7 +40,7 @@ pub enum Job {
         /// The grant.
         grant: Grant,
         /// As above.
-        generation: u64,
+        rewinds: u64,
     },
     /// Make everything durable and end.
     Stop,
@@ -47,7 +49,7 @@ pub enum Job {
 /// What has been done.
 pub enum Done {
     /// A buffer to be filled again.
-    Buffer(Vec<u8>),
+    Buffer(Box<[u8]>),
     /// The grant is on disk.
     Granted(Grant),
     /// What was appended after `next - 1` did not reach the disk: take it from the spool again.
@@ -55,7 +57,7 @@ pub enum Done {
         /// The first seq to be taken again.
         next: u64,
         /// Counts rewinds.
-        generation: u64,
+        rewinds: u64,
     },
 }
 
@@ -138,7 +140,7 @@ pub struct Writer {
     done: Sender<Done>,
     group_ns: u64,
     last_commit: u64,
-    generation: u64,
+    rewinds: u64,
     keeper: Bell,
     /// What the keeper was told last.
     sealed_before: u64,
@@ -167,7 +169,7 @@ impl Writer {
             done,
             group_ns,
             last_commit: 0,
-            generation: 0,
+            rewinds: 0,
             keeper,
             sealed_before,
             said: Said::default(),
@@ -184,17 +186,17 @@ impl Writer {
     /// One job, or one commit when it is due. False: told to stop.
     fn turn(&mut self) -> bool {
         match self.next_job() {
-            Some(Job::Append { bytes, generation, enough }) => {
-                if generation == self.generation {
-                    self.append(&bytes);
+            Some(Job::Append { buffer, len, rewinds, enough }) => {
+                if rewinds == self.rewinds {
+                    self.append(buffer.get(..len).unwrap_or_default());
                 }
-                let _ = self.done.send(Done::Buffer(bytes)); // the receiver is gone only when the process ends
+                let _ = self.done.send(Done::Buffer(buffer)); // the receiver is gone only when the process ends
                 let undurable = self.record.end() - self.record.durable();
                 if undurable >= enough || self.group_ns == 0 || self.commit_is_due() {
                     self.commit();
                 }
             }
-            Some(Job::Grant { grant, generation }) => self.grant(grant, generation),
+            Some(Job::Grant { grant, rewinds }) => self.grant(grant, rewinds),
             Some(Job::Stop) => return false,
             None => self.commit(),
         }
@@ -259,28 +261,38 @@ impl Writer {
 
     /// Everything appended becomes durable, and everybody may know it.
     fn commit(&mut self) {
-        while self.dirty() {
+        if !self.dirty() {
+            return;
+        }
+        let timed = |record: &mut Record<DirDisk>| {
             let begun = sys::monotonic_ns();
-            match self.on_disk(|record| record.sync()) {
-                Ok(durable) => {
-                    if !self.record.is_in_place() {
-                        return self.shared.removed.store(true, Ordering::Relaxed);
-                    }
-                    self.last_commit = sys::monotonic_ns();
-                    self.shared.count(0, 1);
-                    self.shared.counts[1].fetch_max(self.last_commit - begun, Ordering::Relaxed);
-                    self.publish(durable);
-                    self.fine();
-                }
-                Err(e) => {
-                    self.trouble(&e);
-                    if self.record.is_suspect() {
-                        return self.rewind();
-                    }
-                    if !self.retry() {
-                        return;
-                    }
-                }
+            record.sync().map(|durable| (durable, sys::monotonic_ns() - begun))
+        };
+        let Some((durable, took_ns)) = self.insist(timed) else { return };
+        if !self.record.is_in_place() {
+            return self.shared.removed.store(true, Ordering::Relaxed);
+        }
+        self.last_commit = sys::monotonic_ns();
+        self.shared.count(0, 1);
+        self.shared.counts[1].fetch_max(took_ns, Ordering::Relaxed);
+        self.publish(durable);
+        self.fine();
+    }
+
+    /// Tries until the disk takes it. `None`: told to stop, or all that is not durable has to be taken again.
+    fn insist<T>(&mut self, call: impl Fn(&mut Record<DirDisk>) -> Result<T, AppendError>) -> Option<T> {
+        loop {
+            let e = match self.on_disk(&call) {
+                Ok(done) => return Some(done),
+                Err(e) => e,
+            };
+            self.trouble(&e);
+            if self.record.is_suspect() {
+                self.rewind();
+                return None;
+            }
+            if !self.retry() {
+                return None;
             }
         }
     }
@@ -293,27 +305,16 @@ impl Writer {
         sys::wake(page.durable_word());
     }
 
-    fn grant(&mut self, grant: Grant, generation: u64) {
+    fn grant(&mut self, grant: Grant, rewinds: u64) {
         self.commit();
         // After a rewind the record ends elsewhere: the proposal is answered anew when all is taken again.
-        while generation == self.generation && !self.shared.removed.load(Ordering::Relaxed) {
-            match self.on_disk(|record| record.grant(grant)) {
-                Ok(()) => {
-                    self.show_grant(grant);
-                    self.fine();
-                    let _ = self.done.send(Done::Granted(grant));
-                    return;
-                }
-                Err(e) => {
-                    self.trouble(&e);
-                    if self.record.is_suspect() {
-                        return self.rewind();
-                    }
-                    if !self.retry() {
-                        return;
-                    }
-                }
-            }
+        if rewinds != self.rewinds || self.shared.removed.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.insist(|record| record.grant(grant)).is_some() {
+            self.show_grant(grant);
+            self.fine();
+            let _ = self.done.send(Done::Granted(grant));
         }
     }
 
@@ -331,10 +332,10 @@ impl Writer {
                 return;
             }
         }
-        self.generation += 1;
+        self.rewinds += 1;
         let next = self.record.durable() + 1;
         log::warn!("entries from {next} on did not reach the disk: taking them from the spool again");
-        let _ = self.done.send(Done::Rewind { next, generation: self.generation });
+        let _ = self.done.send(Done::Rewind { next, rewinds: self.rewinds });
     }
 
     /// Waits a little before another try; false: told to stop instead.

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Every100ms, Failure, Waiting};
+use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Failure, Looks, Remade, Waiting};
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -28,7 +28,7 @@ struct Printer {
     printed_n: Option<u64>,
     printed: u64,
     superseded: u64,
-    remade: u64,
+    remade: Remade,
     woken: u64,
 }
 
@@ -36,15 +36,15 @@ struct Printer {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut printer = Printer::start(context)?;
     context.notifier.ready();
-    let (mut every_100_ms, mut waiting) = (Every100ms::default(), Waiting::default());
+    let (mut looks, mut waiting) = (Looks::default(), Waiting::default());
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
         let stopping = context.stopping();
         // Also at the end: a short job is over before the register is looked for again.
-        if every_100_ms.is_due(now) || stopping {
+        if looks.is_due(now) || stopping {
             context.check_lock()?;
-            printer.look(now, &mut waiting)?;
+            printer.look(now, &mut waiting);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &printer.status());
             }
@@ -57,7 +57,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             printer.page.set_state(State::Ended);
             return Ok(());
         }
-        printer.sleep(sys::monotonic_ns());
+        let now = sys::monotonic_ns();
+        printer.sleep(now, looks.rest(now));
     }
 }
 
@@ -80,38 +81,43 @@ impl Printer {
             printed_n: None,
             printed: 0,
             superseded: 0,
-            remade: 0,
+            remade: Remade::default(),
             woken: 0,
         })
     }
 
-    fn look(&mut self, now: u64, waiting: &mut Waiting) -> Result<(), Failure> {
-        self.remade += self.page.look().map_err(Failure::system)? as u64;
+    fn look(&mut self, now: u64, waiting: &mut Waiting) {
+        self.remade.note(self.page.look());
         self.register.look();
         let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
         if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!("waiting for ipc-stat");
         }
-        self.page.set_counters(&[self.printed, self.superseded, self.remade, self.woken]);
+        self.page.set_counters(&[self.printed, self.superseded, self.remade.count(), self.woken]);
         self.page.set_state(state);
         self.page.set_beat(now);
-        Ok(())
     }
 
     fn status(&self) -> String {
         format!("seq {}, {} lines printed", self.printed_n.unwrap_or(0), self.printed)
     }
 
+    /// Is there a snapshot that we have not dealt with?
+    fn has_news(&self) -> bool {
+        self.register.version() != self.version
+    }
+
     /// Prints the newest snapshot, if it says something new.
     fn print(&mut self, now: u64) -> Result<(), Failure> {
-        if self.register.version() == self.version {
+        if !self.has_news() {
             return Ok(());
         }
-        // A reader that pauses must not stop us: the newest snapshot is printed when it goes on.
-        if !can_print() {
+        // A reader that pauses must not stop us: whatever is the newest snapshot then is printed when it goes on.
+        let snapshot = if can_print() { self.register.read() } else { None };
+        let Some(snapshot) = snapshot else {
+            self.next_line = now + LOOK_NS;
             return Ok(());
-        }
-        let Some(snapshot) = self.register.read() else { return Ok(()) };
+        };
         if self.version != 0 {
             self.superseded += snapshot.version.saturating_sub(self.version + 1);
         }
@@ -136,16 +142,16 @@ impl Printer {
         Ok(())
     }
 
-    /// Sleeps until there is a new snapshot and the pause is over.
-    fn sleep(&mut self, now: u64) {
+    /// Sleeps until there is a new snapshot and the pause is over, at most for `rest`.
+    fn sleep(&mut self, now: u64, rest: Duration) {
         self.woken += 1;
-        if now < self.next_line {
-            return sys::sleep_until(self.next_line.min(now + LOOK_NS));
+        if self.has_news() {
+            return sys::sleep_until(self.next_line.min(now + rest.as_nanos() as u64));
         }
         let waiting = self.page.waiting();
         match self.register.version_word() {
             Some(word) if ring::may_sleep(waiting, word, self.version, || ()) => {
-                sys::wait(word, self.version, Duration::from_nanos(LOOK_NS));
+                sys::wait(word, self.version, rest);
             }
             Some(_) => {}
             None => sys::sleep_until(now + LOOK_NS / 2),

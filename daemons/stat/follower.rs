@@ -2,10 +2,12 @@
 //! record, and publishes a snapshot.
 #![forbid(unsafe_code)]
 
+use crate::saver::Saver;
+
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
-use ipc_pipeline::daemon::{Context, Every100ms, Failure, Said, Waiting};
+use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -24,6 +26,11 @@ use ipc_pipeline::sys::{self, Map};
 const CHUNK: usize = 8192;
 /// While it catches up, a snapshot is published this often, ns.
 const SNAPSHOT_NS: u64 = 20_000_000;
+
+/// A checkpoint that takes longer than this is shown as DISK_SLOW, ns.
+const SLOW_NS: u64 = 500_000_000;
+/// The last checkpoint is waited for no longer than this, ns.
+const LAST_NS: u64 = 3_000_000_000;
 
 struct Follower {
     shm: Shm,
@@ -44,19 +51,20 @@ struct Follower {
     /// What folding the entries since the last checkpoint took, ns.
     replay_ns: u64,
     checkpoint_ns: u64,
+    saver: Saver,
     counts: Counts,
+    page_remade: Remade,
+    register_remade: Remade,
     said: Said,
     waiting: Waiting,
 }
 
-/// In the order of the page's counters.
+/// What the page's counters say, as far as nobody else counts it.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     folded: u64,
     replayed: u64,
     snapshots: u64,
-    checkpoints: u64,
-    remade: u64,
     woken: u64,
     refolded: u64,
 }
@@ -65,26 +73,27 @@ struct Counts {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut follower = Follower::start(context)?;
     context.notifier.ready();
-    let mut every_100_ms = Every100ms::default();
+    let mut looks = Looks::default();
     loop {
         let now = sys::monotonic_ns();
         context.notifier.turn(now);
         let stopping = context.stopping();
         // Also at the end: what log shows may have got its name since the last look.
-        if every_100_ms.is_due(now) || stopping {
+        if looks.is_due(now) || stopping {
             context.check_lock()?;
-            follower.look(now)?;
+            follower.look(now);
             if context.notifier.status_due(now) {
-                context.notifier.status(now, &follower.status());
+                context.notifier.status(now, &follower.status(now));
             }
         }
         // The last word when told to stop: everything that is durable by then.
         let more = follower.turn(now);
         if stopping && !more {
-            return follower.end();
+            follower.end(context);
+            return Ok(());
         }
         if !more {
-            follower.sleep();
+            follower.sleep(looks.rest(now));
         }
     }
 }
@@ -112,7 +121,10 @@ impl Follower {
             next_snapshot: 0,
             replay_ns: 0,
             checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
+            saver: Saver::start(names.stat_dir())?,
             counts: Counts::default(),
+            page_remade: Remade::default(),
+            register_remade: Remade::default(),
             said: Said::default(),
             waiting: Waiting::default(),
             shm,
@@ -122,10 +134,10 @@ impl Follower {
         })
     }
 
-    /// Every 100 ms: names, counters, state.
-    fn look(&mut self, now: u64) -> Result<(), Failure> {
-        self.counts.remade += self.page.look().map_err(Failure::system)? as u64;
-        self.counts.remade += self.register.look().map_err(Failure::system)? as u64;
+    /// At every look: names, counters, state.
+    fn look(&mut self, now: u64) {
+        self.page_remade.note(self.page.look());
+        self.register_remade.note(self.register.look());
         self.log.look();
         self.report.look();
         self.look_for_spool();
@@ -134,17 +146,16 @@ impl Follower {
             c.folded,
             c.replayed,
             c.snapshots,
-            c.checkpoints,
-            c.remade,
+            self.saver.saved(),
+            self.page_remade.count() + self.register_remade.count(),
             c.woken,
             c.refolded,
         ]);
-        self.page.set_state(self.state());
+        self.page.set_state(self.state(now));
         self.page.set_beat(now);
-        if self.waiting.is_news(self.state() == State::WaitingForLog, now) {
+        if self.waiting.is_news(self.log_id == 0, now) {
             log::info!("waiting for ipc-log");
         }
-        Ok(())
     }
 
     fn look_for_spool(&mut self) {
@@ -154,13 +165,17 @@ impl Follower {
         }
     }
 
-    fn state(&self) -> State {
-        if self.log_id == 0 { State::WaitingForLog } else { State::Running }
+    fn state(&self, now: u64) -> State {
+        if self.log_id == 0 {
+            return State::WaitingForLog;
+        }
+        // The statistics go on; only the next start would take longer.
+        if self.saver.busy_ns(now) > SLOW_NS { State::DiskSlow } else { State::Running }
     }
 
-    fn status(&self) -> String {
+    fn status(&self, now: u64) -> String {
         let Counts { replayed, snapshots, .. } = self.counts;
-        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state().name(), self.fold.n)
+        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state(now).name(), self.fold.n)
     }
 
     /// Folds a chunk of what is durable, and publishes. False: nothing more to do now.
@@ -319,27 +334,39 @@ impl Follower {
     fn checkpoint(&mut self) {
         self.replay_ns = 0;
         let Some(entry) = self.entry(self.fold.n) else { return };
-        match Checkpoint::new(self.log_id, &entry, self.fold.clone()).save(&self.names.stat_dir()) {
-            Ok(()) => self.counts.checkpoints += 1,
-            Err(e) => log::warn!("{e}; without it a restart takes longer, nothing else"),
+        self.saver.save(Checkpoint::new(self.log_id, &entry, self.fold.clone()));
+    }
+
+    /// Waits for the last checkpoint, but not for a disk that stalls.
+    fn finish_saving(&self, context: &mut Context) {
+        let begun = sys::monotonic_ns();
+        while !self.saver.is_idle() {
+            let now = sys::monotonic_ns();
+            if now - begun > LAST_NS {
+                return log::warn!(
+                    "the disk does not take the last checkpoint: ending without it; only the next start takes longer"
+                );
+            }
+            context.notifier.turn(now);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Sleeps until more is durable.
-    fn sleep(&mut self) {
+    /// Sleeps until more is durable, at most for `rest`.
+    fn sleep(&mut self, rest: Duration) {
         self.counts.woken += 1;
-        let limit = Duration::from_nanos(LOOK_NS);
+        let soon = Duration::from_nanos(LOOK_NS / 10);
         let Some(log) = self.log.get().filter(|_| self.log_id != 0) else {
-            return std::thread::sleep(limit / 10);
+            return std::thread::sleep(soon);
         };
         if log.durable().is_none_or(|durable| durable > self.fold.n) {
-            return std::thread::sleep(limit / 10); // it is durable, but cannot be read now
+            return std::thread::sleep(soon); // it is durable, but cannot be read now
         }
         // ipc-log rings after every commit without asking who sleeps.
-        sys::wait(log.durable_word(), self.fold.n, limit);
+        sys::wait(log.durable_word(), self.fold.n, rest);
     }
 
-    fn end(mut self) -> Result<(), Failure> {
+    fn end(mut self, context: &mut Context) {
         let now = sys::monotonic_ns();
         if self.fold.n != self.published {
             self.publish(now);
@@ -348,8 +375,8 @@ impl Follower {
         if self.fold.n > 0 && newest != Some(self.fold.n) {
             self.checkpoint();
         }
-        self.look(now)?;
+        self.finish_saving(context);
+        self.look(now);
         self.page.set_state(State::Ended);
-        Ok(())
     }
 }

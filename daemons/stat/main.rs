@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod follower;
+mod saver;
 
 use std::process::ExitCode;
 

@@ -62,29 +62,34 @@ impl Running {
     }
 }
 
-/// CPU time of a process so far, s.
+/// CPU time of a process so far, s. Not from /proc/<pid>/stat: its unit of 10 ms is as much as a daemon at rest needs in 20 s.
 fn cpu(pid: u64) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+    let of_thread = |path: PathBuf| {
+        let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+        text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    threads(pid).map(of_thread).sum::<f64>() / 1e9
 }
 
-/// The number behind `key` in /proc/<pid>/status, for the whole process or summed over its threads.
-fn status(path: &str, key: &str) -> u64 {
+/// Where /proc keeps what it knows of each thread of a process.
+fn threads(pid: u64) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|thread| thread.path())
+}
+
+/// The number behind `key` in a status file of /proc.
+fn status(path: &Path, key: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find(|l| l.starts_with(key)).unwrap_or("");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn wakeups(pid: u64) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.map(|t| status(&t.path().join("status").display().to_string(), "voluntary_ctxt_switches")).sum()
+    threads(pid).map(|thread| status(&thread.join("status"), "voluntary_ctxt_switches")).sum()
 }
 
 /// Memory of its own beside shared segments, KiB.
 fn own_kib(pid: u64) -> u64 {
-    status(&format!("/proc/{pid}/status"), "RssAnon")
+    status(Path::new(&format!("/proc/{pid}/status")), "RssAnon")
 }
 
 /// What `dd conv=fdatasync` reaches in the same directory with as many bytes, M entries/s. The same number of bytes

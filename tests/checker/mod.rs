@@ -274,7 +274,7 @@ impl Judge {
         match e.kind {
             SAMPLE => self.samples += 1,
             CORRUPT => self.lost[0] += 1,
-            LOSS => self.lost[e.flags.min(4) as usize] += e.count(),
+            LOSS => self.lost[e.flags.min(UNREAD) as usize] += e.count(),
             SOURCE if self.source.jumps(e) && self.lost[0] == 0 => {
                 let text = format!("source goes on at {}, it stood at {}", e.t_ns, self.source.index);
                 self.faults.at(e.seq, text);

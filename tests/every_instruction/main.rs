@@ -4,6 +4,7 @@
 //!
 //! Random kills miss windows of a few instructions; stepping does not.
 
+mod abandon;
 mod checkpoint;
 mod directory;
 mod life;

@@ -18,8 +18,8 @@ use crate::directory::{Told, Watch, copy, in_memory};
 use crate::life::{Life, boundaries};
 
 /// Entries in a segment, and in an epoch: few, and with no common divisor, so that they meet in every way.
-const SEGMENT: u64 = 8;
-const EPOCH: u64 = 19;
+pub const SEGMENT: u64 = 8;
+pub const EPOCH: u64 = 19;
 
 // The words of `Told`.
 const LOG_ID: usize = 0;
@@ -34,11 +34,11 @@ fn epoch_of(seq: u64) -> u64 {
     seq.div_ceil(EPOCH)
 }
 
-fn grant(epoch: u64) -> Grant {
+pub fn grant(epoch: u64) -> Grant {
     Grant { nonce: epoch * 1_000_003, epoch: epoch as u32, base: (epoch - 1) * EPOCH + 1 }
 }
 
-fn entry(seq: u64) -> Entry {
+pub fn entry(seq: u64) -> Entry {
     let epoch = epoch_of(seq) as u32;
     match (seq - 1) % EPOCH {
         0 => Entry::epoch(seq, epoch, 5),
@@ -49,7 +49,7 @@ fn entry(seq: u64) -> Entry {
     }
 }
 
-fn bytes(seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+pub fn bytes(seqs: std::ops::RangeInclusive<u64>) -> Vec<u8> {
     seqs.flat_map(|seq| entry(seq).to_bytes()).collect()
 }
 
@@ -69,7 +69,7 @@ fn position(seq: u64) -> Option<SourcePosition> {
     Some(SourcePosition { seq: source(epoch), id: 77, index })
 }
 
-fn open(dir: &Path, new_log_id: u64) -> Result<(Record<DirDisk>, Recovered), String> {
+pub fn open(dir: &Path, new_log_id: u64) -> Result<(Record<DirDisk>, Recovered), String> {
     let disk = DirDisk::open(dir, 0o640).map_err(|e| e.to_string())?;
     let settings = Settings { segment_entries: SEGMENT, channels: Vec::new() };
     Record::open(disk, settings, new_log_id, || 9).map_err(|e| e.to_string())

@@ -95,7 +95,9 @@ impl Judge {
         self.head = e.seq;
         self.drops = 0;
         match e.kind().ok_or("unknown kind")? {
-            Kind::Epoch => (self.samples, self.full) = (0, 0),
+            Kind::Epoch => (self.samples, self.full, self.feed.clock_ms) = (0, 0, 0),
+            // 48 bits, two's complement
+            Kind::Clock => self.feed.clock_ms += (e.wide_value() << 16) as i64 >> 16,
             Kind::Source => {
                 self.index = e.t_ns;
                 self.feed.source_id = e.wide_value();
@@ -152,7 +154,11 @@ fn publish<M: Memory>(w: &mut SpoolWriter<M>, life: u64) {
         (p.index, p.full) = (drops.index, p.full + drops.n);
     }
     if (w.head() + life).is_multiple_of(7) {
-        w.push_feed(Feed { source_id: w.head(), origin_ns: life, period_ps: p.index }, p.index);
+        let feed =
+            Feed { source_id: w.head(), origin_ns: life, period_ps: p.index, clock_ms: w.feed().clock_ms };
+        w.push_feed(feed, p.index);
+    } else if (w.head() + life).is_multiple_of(5) {
+        w.push_clock(life as i64 - 3, life);
     }
     let values: Vec<i32> = (p.index as i32..).take(1 + w.head() as usize % 5).collect();
     w.push_samples(&values, |i| i);
@@ -287,7 +293,7 @@ fn creating_and_remaking_can_be_killed_anywhere() {
 }
 
 fn whole_conv(names: &Names, life: u64) {
-    let settings = Settings { capacity: CAPACITY, source_id: 5, period_ps: 0 };
+    let settings = Settings { capacity: CAPACITY, source_id: 5, period_ps: 0, align: false };
     let mut conv = Publisher::start(Shm::new(0o600), names.0.clone(), settings, 1000 + life).unwrap();
     for turn in 0.. {
         let state = conv.turn(turn * LOOK_NS);

@@ -52,13 +52,17 @@ for patch in tests/mutants/$only.patch; do
         say "$name" "BROKEN: its first line is not '# test: <command>'"
         continue
     fi
-    # A command that fails without the bug proves nothing. Each one is tried once.
+    # A command that fails without the bug, or runs nothing, proves nothing. Each one is tried once.
     case $sound in
         *"|$command|"*) ;;
         *)
             if ! try "$command"; then
                 tail -n 30 "$log"
                 say "$name" "BROKEN: '$command' fails without the bug"
+                continue
+            fi
+            if ! grep -q '^test result: ok\. [1-9]' "$log"; then
+                say "$name" "BROKEN: '$command' runs no test (for ignored ones: -- --include-ignored)"
                 continue
             fi
             sound="$sound|$command|"

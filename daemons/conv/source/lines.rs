@@ -1,167 +1,53 @@
-//! Lines of text, one number each: a file, a FIFO, or standard input.
+//! Lines of text, one row of numbers each: a file, a FIFO, or standard input.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ipc_pipeline::decimal;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use ipc_pipeline::config::LineFormat;
 use rustix::fs::{Mode, OFlags};
 
+use super::rows::{Input, RowReader};
 use super::{Source, SourceError, Supply};
 
-/// A longer line is no number.
-const LINE_LEN_MAX: usize = 4096;
-/// Bytes read at once.
-const CHUNK: usize = 64 * 1024;
-
-enum Input {
-    /// A file can be read again from its start: line i is sample i for ever.
-    File(File),
-    /// A FIFO never ends: writers come and go.
-    Fifo(File),
-    /// Standard input ends when its writer closes it.
-    Stdin(io::Stdin),
-}
-
-/// One number a line.
+/// One row a line.
 pub struct Lines {
-    path: PathBuf,
-    /// Digits after the point, by column.
-    decimals: Vec<u8>,
-    input: Input,
-    /// Bytes read; those before `start` are used up.
-    buffer: Vec<u8>,
-    start: usize,
-    /// Up to here there is no line end in the buffer.
-    searched: usize,
-    ended: bool,
-    /// A line that was too long is being skipped.
-    skipping: bool,
-    /// Lines used up, from 0.
-    line: u64,
+    rows: RowReader,
+    /// The path as configured.
+    path: String,
 }
 
 impl Lines {
-    /// Opens `path` (`-` is standard input); the digits after the point are kept exactly.
-    pub fn open(path: &Path, decimals: &[u8]) -> Result<Lines, SourceError> {
-        let unusable = |why| SourceError::Unusable { path: path.display().to_string(), why };
-        let input = open(path).map_err(unusable)?;
-        let buffer = Vec::with_capacity(2 * CHUNK);
-        let (start, searched, ended, skipping, line) = (0, 0, false, false, 0);
-        Ok(Lines {
-            path: path.into(),
-            decimals: decimals.into(),
-            input,
-            buffer,
-            start,
-            searched,
-            ended,
-            skipping,
-            line,
-        })
+    /// Opens `path` (`-` is standard input); of each channel the digits after the point are kept exactly.
+    pub fn open(path: &Path, format: &LineFormat, decimals: &[u8]) -> Result<Lines, SourceError> {
+        let name = path.display().to_string();
+        let input = open(path).map_err(|why| SourceError::Unusable { path: name.clone(), why })?;
+        Ok(Lines { rows: RowReader::new(name.clone(), input, format, decimals), path: name })
     }
 
-    fn read_error(&self, why: io::Error) -> SourceError {
-        SourceError::Read { path: self.path.display().to_string(), why }
-    }
-
-    /// Reads one chunk more, if there is anything to be had without waiting. False: nothing now.
-    fn more(&mut self) -> Result<bool, SourceError> {
-        self.buffer.drain(..self.start);
-        self.searched -= self.start;
-        self.start = 0;
-        let n = read_now(&mut self.input, &mut self.buffer).map_err(|e| self.read_error(e))?;
-        if n == Some(0) {
-            self.ended = !matches!(self.input, Input::Fifo(_));
-        }
-        Ok(n.is_some_and(|n| n > 0))
-    }
-
-    /// The next line as a range of the buffer, without its end; `None`: no whole line now.
-    fn next_line(&mut self) -> Result<Option<std::ops::Range<usize>>, SourceError> {
-        loop {
-            if let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
-                let line = self.start..self.searched + at;
-                (self.start, self.searched) = (line.end + 1, line.end + 1);
-                // The length of a line that is too long is its fault: an empty line before its end stands for it.
-                let long = std::mem::take(&mut self.skipping) || line.len() > LINE_LEN_MAX;
-                return Ok(Some(if long { line.end..line.end } else { line }));
-            }
-            self.searched = self.buffer.len();
-            if self.searched - self.start > LINE_LEN_MAX {
-                self.skipping = true;
-                self.start = self.searched;
-            }
-            if self.ended || !self.more()? {
-                // The last line of a file may lack its end.
-                let rest = self.start..self.buffer.len();
-                if !self.ended || rest.is_empty() && !self.skipping {
-                    return Ok(None);
-                }
-                if self.skipping {
-                    self.buffer.push(b'\n');
-                    continue; // now it has one, and is too long like any other
-                }
-                self.start = rest.end;
-                return Ok(Some(rest));
-            }
-        }
-    }
-
-    fn bad(&self, line: &std::ops::Range<usize>, why: &str) -> Supply {
-        let text = String::from_utf8_lossy(&self.buffer[line.clone()]);
-        let short: String = text.chars().take(60).collect();
-        Supply::Bad(format!("{}:{}: {short:?} is no sample: {why}", self.path.display(), self.line + 1))
+    /// Is it a file, which has its next line at any time?
+    pub fn is_file(&self) -> bool {
+        matches!(self.rows.input(), Input::File(_))
     }
 }
 
 impl Source for Lines {
-    fn seek(&mut self, index: u64) -> Result<(), SourceError> {
-        let Input::File(_) = self.input else {
-            self.line = index; // what a pipe gives next is the next line
+    fn seek(&mut self, row: u64) -> Result<(), SourceError> {
+        if !self.is_file() {
+            self.rows.resume(row); // what a pipe gives next is the next row
             return Ok(());
-        };
-        while self.line < index {
-            if self.next_line()?.is_none() {
-                let path = self.path.display().to_string();
-                return Err(SourceError::Shrunk { path, found: self.line, wanted: index });
-            }
-            self.line += 1;
+        }
+        let found = self.rows.pass(row)?;
+        if found < row {
+            return Err(SourceError::Shrunk { path: self.path.clone(), found, wanted: row });
         }
         Ok(())
     }
 
     fn fill(&mut self, out: &mut [i32]) -> Result<Supply, SourceError> {
-        let wanted = out.len();
-        for (n, slot) in out.iter_mut().enumerate() {
-            let Some(line) = self.next_line()? else {
-                return Ok(match (n, self.ended) {
-                    (0, true) => Supply::End,
-                    (0, false) => Supply::Nothing,
-                    _ => Supply::Rows(n),
-                });
-            };
-            let text = std::str::from_utf8(&self.buffer[line.clone()]).unwrap_or("");
-            match decimal::parse(text.trim(), self.decimals.first().copied().unwrap_or(0)) {
-                Ok(value) => *slot = value,
-                // What stands before a bad line goes first: the line is met again at the next call.
-                Err(_) if n > 0 => {
-                    (self.start, self.searched) = (line.start, line.start);
-                    return Ok(Supply::Rows(n));
-                }
-                Err(e) => {
-                    let bad = self.bad(&line, &e.to_string());
-                    self.line += 1;
-                    return Ok(bad);
-                }
-            }
-            self.line += 1;
-        }
-        Ok(Supply::Rows(wanted))
+        self.rows.fill(out)
     }
 }
 
@@ -174,52 +60,24 @@ fn open(path: &Path) -> io::Result<Input> {
     if kind.is_fifo() {
         // Read and write: there is then always a writer, so that the end of one is not the end of all.
         let fd = rustix::fs::open(path, flags | OFlags::RDWR, Mode::empty())?;
-        return Ok(Input::Fifo(fd.into()));
+        return Ok(Input::Fifo(File::from(fd)));
     }
     if !kind.is_file() {
         return Err(io::Error::other("it is neither a file nor a FIFO"));
     }
-    Ok(Input::File(rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty())?.into()))
-}
-
-/// Appends what can be read without waiting: `None` nothing now, `Some(0)` the end.
-fn read_now(input: &mut Input, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
-    let ready = match input {
-        Input::File(_) => true,
-        Input::Fifo(file) => is_readable(file.as_fd())?,
-        Input::Stdin(stdin) => is_readable(stdin.as_fd())?,
-    };
-    if !ready {
-        return Ok(None);
-    }
-    let old = buffer.len();
-    buffer.resize(old + CHUNK, 0);
-    let result = match input {
-        Input::File(file) | Input::Fifo(file) => file.read(&mut buffer[old..]),
-        // not through std's buffer: poll cannot see what is in there
-        Input::Stdin(stdin) => rustix::io::read(stdin.as_fd(), &mut buffer[old..]).map_err(io::Error::from),
-    };
-    buffer.truncate(old + result.as_ref().map_or(0, |n| *n));
-    match result {
-        Ok(n) => Ok(Some(n)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-fn is_readable(fd: BorrowedFd) -> io::Result<bool> {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        Ok(n) => Ok(n > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+    Ok(Input::File(File::from(rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty())?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::rows::CHUNK;
     use std::io::Write;
+    use std::path::PathBuf;
+
+    fn plain(path: &Path, decimals: u8) -> Result<Lines, SourceError> {
+        Lines::open(path, &LineFormat::default(), &[decimals])
+    }
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -248,15 +106,15 @@ mod tests {
         let want = [Some(1), Some(-2), None, None, Some(3), None, Some(4)];
         let (_dir, path) = file(text);
         for batch in 1..9 {
-            assert_eq!(all(&mut Lines::open(&path, &[0]).unwrap(), batch), want, "batch {batch}");
+            assert_eq!(all(&mut plain(&path, 0).unwrap(), batch), want, "batch {batch}");
             for index in 0..=want.len() {
-                let mut source = Lines::open(&path, &[0]).unwrap();
+                let mut source = plain(&path, 0).unwrap();
                 source.seek(index as u64).unwrap();
                 assert_eq!(all(&mut source, batch), want[index..], "from {index}");
             }
         }
         assert!(matches!(
-            Lines::open(&path, &[0]).unwrap().seek(8),
+            plain(&path, 0).unwrap().seek(8),
             Err(SourceError::Shrunk { found: 7, wanted: 8, .. })
         ));
     }
@@ -280,14 +138,14 @@ mod tests {
         }
         let (_dir, path) = file(&text);
         for batch in [1, 7, 1024] {
-            assert!(all(&mut Lines::open(&path, &[0]).unwrap(), batch) == want, "batch {batch}");
+            assert!(all(&mut plain(&path, 0).unwrap(), batch) == want, "batch {batch}");
         }
     }
 
     #[test]
     fn a_bad_line_is_named() {
         let (_dir, path) = file("2.0018\n2.00185\n");
-        let mut source = Lines::open(&path, &[4]).unwrap();
+        let mut source = plain(&path, 4).unwrap();
         let mut out = [0; 8];
         assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
         assert_eq!(out[0], 20018);
@@ -301,7 +159,7 @@ mod tests {
         let path = dir.path().join("fifo");
         let status = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(status.success());
-        let mut source = Lines::open(&path, &[0]).unwrap();
+        let mut source = plain(&path, 0).unwrap();
         let mut out = [0; 8];
         assert_eq!(source.fill(&mut out).unwrap(), Supply::Nothing);
         for round in 0..3 {
@@ -312,13 +170,27 @@ mod tests {
     }
 
     #[test]
+    fn a_header_stands_only_at_the_start_of_a_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let format = LineFormat { header: true, ..LineFormat::default() };
+        for (row, rows) in [(0, 1), (7, 2)] {
+            let mut source = Lines::open(&path, &format, &[0]).unwrap();
+            source.seek(row).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().write_all(b"5\n6\n").unwrap();
+            assert_eq!(source.fill(&mut [0; 8]).unwrap(), Supply::Rows(rows), "from {row}");
+        }
+    }
+
+    #[test]
     fn the_tail_of_a_line_that_is_too_long_is_no_sample() {
         let good = "1\n".repeat(30_000);
         let long = format!("{good}{}42", "x".repeat(CHUNK - good.len())); // "42" is in the next chunk
         for (text, after) in [(format!("{long}\n7\n"), vec![None, Some(7)]), (long, vec![None])] {
             let (_dir, path) = file(&text);
             for batch in [1, 7, 1024] {
-                let given = all(&mut Lines::open(&path, &[0]).unwrap(), batch);
+                let given = all(&mut plain(&path, 0).unwrap(), batch);
                 assert_eq!(given[30_000..], after, "batch {batch}");
             }
         }
@@ -327,8 +199,30 @@ mod tests {
     #[test]
     fn what_cannot_be_a_source_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let text = |p: &Path| Lines::open(p, &[0]).err().unwrap().to_string();
+        let text = |p: &Path| plain(p, 0).err().unwrap().to_string();
         assert!(text(dir.path()).contains("neither a file nor a FIFO"));
         assert!(text(&dir.path().join("none")).starts_with("cannot use source.path "));
+    }
+
+    #[test]
+    fn comments_and_a_header_are_no_rows() {
+        let (_dir, path) = file("1;2\n# 3;4\n\n5;6\n  #\nx\n7;8");
+        let format = LineFormat { comment: Some("#".into()), header: true, ..LineFormat::default() };
+        let open = || Lines::open(&path, &format, &[0, 1]).unwrap();
+        let mut source = open();
+        let mut out = [0; 16];
+        assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
+        assert_eq!(out[..2], [5, 60]);
+        let Supply::Bad(text) = source.fill(&mut out).unwrap() else { panic!() };
+        assert!(text.contains("in.txt:6: "), "{text}");
+        for row in 0..=3 {
+            let mut source = open();
+            source.seek(row).unwrap();
+            if row == 2 {
+                assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
+                assert_eq!(out[..2], [7, 80]);
+            }
+        }
+        assert!(matches!(open().seek(4), Err(SourceError::Shrunk { found: 3, wanted: 4, .. })));
     }
 }

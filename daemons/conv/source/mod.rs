@@ -1,13 +1,34 @@
 //! Sources: where samples come from. One small type each behind one trait.
 #![forbid(unsafe_code)]
 
+mod aside;
+mod command;
+mod hwmon;
+mod iio;
 mod lines;
+mod poll;
+mod quiet;
 mod random;
+mod replay;
+mod rows;
+mod sensors;
+mod wave;
 
-use ipc_pipeline::config::{Config, SourceConfig};
+use std::time::Duration;
 
-pub use lines::Lines;
-pub use random::Random;
+use ipc_pipeline::config::{Config, Rate, SourceConfig};
+
+use aside::Aside;
+use command::Command;
+use hwmon::Hwmon;
+use iio::Iio;
+use lines::Lines;
+use poll::Poll;
+use quiet::Quiet;
+use random::Random;
+use replay::Replay;
+use sensors::SensorReader;
+use wave::Wave;
 
 /// What a source gave.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +58,12 @@ pub enum SourceError {
         /// The reason given.
         why: std::io::Error,
     },
+    /// The program that the configuration names is not there.
+    #[error("cannot find the program {name:?} of source.command: install it, or give its path")]
+    NoProgram {
+        /// The program as configured.
+        name: String,
+    },
     /// Reading failed on the way.
     #[error("cannot read {path}: {why}")]
     Read {
@@ -47,14 +74,14 @@ pub enum SourceError {
     },
     /// A replayable source has become shorter.
     #[error(
-        "{path} ends after {found} lines, but {wanted} of its lines are in the record already: it is not the file it was. Put the old one back, or use another instance --name for the new one"
+        "{path} ends after {found} rows, but {wanted} of its rows are in the record already: it is not the file it was. Put the old one back, or use another instance --name for the new one"
     )]
     Shrunk {
         /// The path as configured.
         path: String,
-        /// Lines that are there.
+        /// Rows that are there.
         found: u64,
-        /// Lines that should be skipped.
+        /// Rows that should be skipped.
         wanted: u64,
     },
 }
@@ -71,8 +98,38 @@ pub trait Source {
 /// The source that the configuration names.
 pub fn open(config: &Config) -> Result<Box<dyn Source>, SourceError> {
     let decimals: Vec<u8> = config.channels.iter().map(|channel| channel.decimals).collect();
+    let period_ps = match config.conv.rate {
+        Rate::Every { period_ps } => period_ps,
+        Rate::Max => 0,
+    };
+    let period = Duration::from_nanos(period_ps / 1000);
     Ok(match &config.source {
         SourceConfig::Random { min, max, seed } => Box::new(Random::new(*min, *max, *seed, decimals.len())),
-        SourceConfig::Lines { path, .. } => Box::new(Lines::open(path, &decimals)?),
+        SourceConfig::Wave(wave) => Box::new(Wave::new(wave, period_ps, decimals.len())),
+        SourceConfig::Lines { path, format, .. } => {
+            let lines = Lines::open(path, format, &decimals)?;
+            if lines.is_file() {
+                Box::new(lines)
+            } else {
+                Box::new(Quiet::new(lines, path.display().to_string(), period))
+            }
+        }
+        SourceConfig::Command { command, format, .. } => {
+            let name = command.first().cloned().unwrap_or_default();
+            Box::new(Quiet::new(Command::new(command, format, &decimals)?, name, period))
+        }
+        SourceConfig::Poll { files, columns } => {
+            let poll = Poll::new(files, columns, &decimals);
+            Box::new(Aside::new("poll", poll, decimals.len(), period)?)
+        }
+        SourceConfig::Hwmon(sensors) => {
+            let hwmon = SensorReader::<Hwmon>::new(sensors, &decimals);
+            Box::new(Aside::new("hwmon", hwmon, decimals.len(), period)?)
+        }
+        SourceConfig::Iio(sensors) => {
+            let iio = SensorReader::<Iio>::new(sensors, &decimals);
+            Box::new(Aside::new("iio", iio, decimals.len(), period)?)
+        }
+        SourceConfig::Replay { path, speed, .. } => Box::new(Replay::open(path, *speed, &decimals)?),
     })
 }

@@ -24,6 +24,8 @@ enum Value {
     Flag(bool),
     /// A number with a point or an exponent, as it is written.
     Float(String),
+    /// Several values.
+    List(Vec<Value>),
     /// Of a kind that no key takes: its type and, where short, its text.
     Other(&'static str, String),
 }
@@ -39,7 +41,14 @@ impl Value {
             },
             DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
             DeValue::Datetime(date) => Value::Other("date", format!(" {date}")),
-            DeValue::Array(_) => Value::Other("array", String::new()),
+            DeValue::Array(array) => {
+                // A list in a list is for no key; looking no deeper keeps a deep one from filling the stack.
+                let inner = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+                    DeValue::Array(_) => Value::Other("array", String::new()),
+                    value => Value::of(value),
+                };
+                Value::List(array.iter().map(inner).collect())
+            }
             DeValue::Table(_) => Value::Other("table", String::new()),
         }
     }
@@ -51,6 +60,7 @@ impl Value {
             Value::Int(number) => number.to_string(),
             Value::Flag(flag) => flag.to_string(),
             Value::Float(text) => shorten(&format!("float {text}")),
+            Value::List(_) => "array".to_owned(),
             Value::Other(kind, text) => shorten(&format!("{kind}{text}")),
         }
     }
@@ -122,7 +132,9 @@ impl Section {
     pub fn skip(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.items.remove(*key);
-            self.known.push(key);
+            if !self.known.contains(key) {
+                self.known.push(key);
+            }
         }
     }
 
@@ -171,6 +183,57 @@ impl Section {
             (Value::Text(text), _) | (_, Some(text)) => read(text),
             _ => None,
         })
+    }
+
+    /// A list of texts that `read` understands, or a single one; `allowed` says what they are.
+    pub fn texts<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.list(key, allowed, |value| match value {
+            Value::Text(text) => read(text),
+            _ => None,
+        })
+    }
+
+    /// A list of integers within `range`, or a single one.
+    pub fn ints<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<Found<Vec<T>>>
+    where
+        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+    {
+        let allowed = format!("integers from {} to {}, like [1, 2]", range.start(), range.end());
+        self.list(key, &allowed, |value| match value {
+            Value::Int(number) => T::try_from(*number).ok().filter(|number| range.contains(number)),
+            _ => None,
+        })
+    }
+
+    /// A list of which every value is good and which is not empty.
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Option<Found<Vec<T>>> {
+        self.known.push(key);
+        let item = self.items.remove(key)?;
+        let values = match &item.value {
+            Value::List(values) => values.as_slice(),
+            single => std::slice::from_ref(single),
+        };
+        let bad = values.iter().find(|value| read(value).is_none());
+        let found = match bad {
+            Some(bad) => bad.found(),
+            None if values.is_empty() => "an empty list".to_owned(),
+            None => {
+                let value = values.iter().filter_map(read).collect();
+                return Some(Found { value, place: item.place });
+            }
+        };
+        self.fault(item.place, key, format!("found {found}; allowed: {allowed}"));
+        None
     }
 
     /// One of several words.

@@ -7,17 +7,17 @@
 mod document;
 mod fault;
 mod read;
+mod source;
 mod units;
 
 pub use fault::{Fault, Faults, Place};
+pub use source::{LineFormat, OnBad, SensorName, Sensors, Shape, SourceConfig, TURN, WaveConfig};
 
 use crate::address::Address;
 use crate::decimal::Decimal;
-use crate::entry::WIDE_MAX;
 use document::Document;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Largest file that is read as configuration, in bytes.
@@ -48,37 +48,6 @@ pub struct Config {
     pub channels: Vec<ChannelConfig>,
 }
 
-/// Where samples come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceConfig {
-    /// Uniform random integers.
-    Random {
-        /// Smallest value.
-        min: i32,
-        /// Largest value, at least `min`.
-        max: i32,
-        /// Same seed, same samples; 0..=2^63 - 1. `None`: conv picks one.
-        seed: Option<u64>,
-    },
-    /// A text with one number a line.
-    Lines {
-        /// A file or a FIFO; `-` is standard input. A relative path starts where the daemon was started.
-        path: PathBuf,
-        /// What a bad line does.
-        on_bad: OnBad,
-    },
-}
-
-/// What a line that is no number does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnBad {
-    /// It ends the source.
-    #[default]
-    Stop,
-    /// It is counted and left out.
-    Skip,
-}
-
 /// When samples are taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConvConfig {
@@ -90,8 +59,12 @@ pub struct ConvConfig {
     pub lock_step: bool,
     /// How late a tick may be taken; later ones are missed. `None`: see [`ConvConfig::late_limit`].
     pub max_late: Option<Duration>,
-    /// Stop after this many samples of the epoch; 0: never.
+    /// Stop after this many rows of the epoch; 0: never.
     pub count: u64,
+    /// Ticks at whole multiples of the period by the wall clock.
+    pub align: bool,
+    /// Real-time priority, 1..=99; 0: none.
+    pub realtime: u8,
 }
 
 impl ConvConfig {
@@ -214,12 +187,6 @@ pub struct ChannelConfig {
     pub offset: Decimal,
 }
 
-impl Default for SourceConfig {
-    fn default() -> SourceConfig {
-        SourceConfig::Random { min: 0, max: 100, seed: None }
-    }
-}
-
 impl Default for SpoolConfig {
     fn default() -> SpoolConfig {
         SpoolConfig { capacity: 65_536 }
@@ -295,9 +262,20 @@ impl Config {
         read::config(Document::read(&text, sets)).map_err(|faults| Faults::new(name, faults))
     }
 
+    /// How late a tick may be taken. A source that is read at each tick gives the newest of those that are due
+    /// and no older one, or a reading would stand at instants when nobody read.
+    pub fn late_limit(&self) -> Duration {
+        match self.conv.rate {
+            Rate::Every { period_ps } if self.source.is_live() => {
+                self.conv.late_limit().min(Duration::from_nanos((period_ps / 1000).saturating_sub(1)))
+            }
+            _ => self.conv.late_limit(),
+        }
+    }
+
     /// The number that stands for the source in SOURCE entries: 48 bits of its kind and of what decides its
-    /// samples. For lines the path as given, made absolute by the working directory but not resolved
-    /// further, and `decimals`; for random `min`, `max` and `seed`; and the number of channels if it is not 1.
+    /// samples (docs/formats.md, "Identity of a source"). Paths count as given, made absolute by the working
+    /// directory but not resolved further.
     ///
     /// Frozen: records hold it, and a source with another number does not go on where this one ended.
     pub fn identity_of_source(&self) -> u64 {
@@ -309,47 +287,6 @@ impl Config {
 /// A duration as users write it: a number with a unit, `2.5ms`, `10s`, `1h`.
 pub fn duration(text: &str) -> Option<Duration> {
     units::duration(text)
-}
-
-impl SourceConfig {
-    /// What a row that is none does.
-    pub fn on_bad(&self) -> OnBad {
-        match self {
-            SourceConfig::Lines { on_bad, .. } => *on_bad,
-            SourceConfig::Random { .. } => OnBad::Stop,
-        }
-    }
-}
-
-impl Config {
-    fn identity_in(&self, directory: &Path) -> u64 {
-        let decimals: Vec<String> = self.channels.iter().map(|c| c.decimals.to_string()).collect();
-        let (decimals, columns) = (decimals.join(","), self.channels.len());
-        match &self.source {
-            SourceConfig::Random { min, max, seed } => {
-                let seed = seed.map_or_else(|| "none".to_owned(), |seed| seed.to_string());
-                let columns = if columns == 1 { String::new() } else { format!(" {columns}") };
-                fold48(format!("random {min} {max} {seed}{columns}").as_bytes())
-            }
-            SourceConfig::Lines { path, .. } if path == Path::new("-") => {
-                fold48(format!("lines {decimals} -").as_bytes())
-            }
-            SourceConfig::Lines { path, .. } => {
-                // By components, so that `./a` and `a` are one.
-                let path: PathBuf = directory.join(path).components().collect();
-                let mut text = format!("lines {decimals} ").into_bytes();
-                text.extend_from_slice(path.as_os_str().as_bytes());
-                fold48(&text)
-            }
-        }
-    }
-}
-
-/// FNV-1a of 64 bits, its upper 16 folded onto the lower 48.
-fn fold48(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
-    (hash >> 48) ^ (hash & WIDE_MAX)
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -2,22 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::document::{Document, Found, Section};
-use super::fault::{Fault, Place};
+use super::fault::Fault;
 use super::{
-    ChannelConfig, Config, ConvConfig, EdgeConfig, LogConfig, OnBad, Policy, Rate, ReportConfig,
-    SourceConfig, SpoolConfig, StatConfig, Sync, units,
+    ChannelConfig, Config, ConvConfig, EdgeConfig, LogConfig, Policy, Rate, ReportConfig, SpoolConfig,
+    StatConfig, Sync, source, units,
 };
 use crate::address::Address;
 use crate::decimal::DECIMALS_MAX;
 use crate::names;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-const RANDOM_KEYS: [&str; 3] = ["min", "max", "seed"];
-const RANDOM_MIN: i32 = 0;
-const RANDOM_MAX: i32 = 100;
-const LINES_KEYS: [&str; 2] = ["path", "on_bad"];
 /// 1 MHz to 0.01 Hz.
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
 const SEGMENT: RangeInclusive<u64> = 64 << 10..=16 << 30;
@@ -35,18 +30,18 @@ fn or<T>(found: Option<Found<T>>, default: T) -> T {
 /// All of it, or all faults.
 pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
     let d = &mut document;
+    let (conv, channels) = (with(d, "conv", conv), channels(d));
     let config = Config {
         instance: with(d, "instance", instance),
-        source: source_section(d),
-        conv: with(d, "conv", conv),
+        source: source::section(d, conv.rate, channels.len()),
+        conv,
         spool: with(d, "spool", spool),
         edge: with(d, "edge", edge),
         log: with(d, "log", log),
         stat: with(d, "stat", stat),
         report: with(d, "report", report),
-        channels: channels(d),
+        channels,
     };
-    cross_check(d, &config);
     let faults = document.into_faults();
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }
@@ -61,80 +56,6 @@ fn with<T>(document: &mut Document, name: &'static str, read: impl FnOnce(&mut S
 fn instance(s: &mut Section) -> Option<String> {
     let good = |text: &str| names::check_instance(text).is_ok().then(|| text.to_owned());
     s.text("name", "1 to 32 of a-z A-Z 0-9 - _", good).map(|found| found.value)
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Random,
-    Lines,
-}
-
-fn source_section(document: &mut Document) -> SourceConfig {
-    let torn = document.is_torn();
-    with(document, "source", |s| source(s, torn))
-}
-
-fn source(s: &mut Section, torn: bool) -> SourceConfig {
-    let (given, by_set) = (s.has("kind"), s.is_set("kind"));
-    match s.word("kind", &[("random", Kind::Random), ("lines", Kind::Lines)]) {
-        None if given => {
-            // Which keys belong here depends on the kind; judging them without it would be guessing.
-            s.skip(&RANDOM_KEYS);
-            s.skip(&LINES_KEYS);
-            SourceConfig::default()
-        }
-        Some(Found { value: Kind::Lines, place }) => {
-            if by_set {
-                s.set_aside(&RANDOM_KEYS);
-            }
-            s.refuse(&RANDOM_KEYS, "belongs to kind = \"random\", but here kind is \"lines\"; remove it");
-            if !s.has("path") && !torn {
-                let text =
-                    "is missing, and kind = \"lines\" needs it; allowed: a file, or \"-\" for standard input";
-                s.fault(place, "path", text.to_owned());
-            }
-            lines(s)
-        }
-        _ => {
-            if by_set {
-                s.set_aside(&LINES_KEYS);
-            }
-            s.refuse(&LINES_KEYS, "belongs to kind = \"lines\", but here kind is \"random\"; remove it");
-            random(s)
-        }
-    }
-}
-
-fn lines(s: &mut Section) -> SourceConfig {
-    let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text));
-    SourceConfig::Lines {
-        path: or(s.text("path", "a file, or \"-\" for standard input", path), PathBuf::new()),
-        on_bad: or(s.word("on_bad", &[("stop", OnBad::Stop), ("skip", OnBad::Skip)]), OnBad::default()),
-    }
-}
-
-fn random(s: &mut Section) -> SourceConfig {
-    let given = [s.has("min"), s.has("max")];
-    let min = s.int("min", i32::MIN..=i32::MAX);
-    let max = s.int("max", i32::MIN..=i32::MAX);
-    let seed = s.int("seed", 0..=i64::MAX as u64).map(|found| found.value);
-    // A bound that could not be read has its fault already; comparing its default would invent another.
-    if given == [min.is_some(), max.is_some()] {
-        check_order(s, min.as_ref(), max.as_ref());
-    }
-    SourceConfig::Random { min: or(min, RANDOM_MIN), max: or(max, RANDOM_MAX), seed }
-}
-
-fn check_order(s: &mut Section, min: Option<&Found<i32>>, max: Option<&Found<i32>>) {
-    let low = min.map_or(RANDOM_MIN, |found| found.value);
-    let high = max.map_or(RANDOM_MAX, |found| found.value);
-    let Some(place) = max.or(min).map(|found| found.place.clone()) else { return };
-    if low > high {
-        let by_default = |found: Option<&Found<i32>>| if found.is_some() { "" } else { " (the default)" };
-        let (low_by, high_by) = (by_default(min), by_default(max));
-        let text = format!("found min = {low}{low_by} above max = {high}{high_by}; allowed: min at most max");
-        s.fault(place, if max.is_some() { "max" } else { "min" }, text);
-    }
 }
 
 fn conv(s: &mut Section) -> ConvConfig {
@@ -153,6 +74,13 @@ fn conv(s: &mut Section) -> ConvConfig {
             s.fault(place.clone(), "policy", text.to_owned());
         }
     }
+    let align = s.flag("align");
+    if let Some(Found { value: true, place }) = &align
+        && rate == Rate::Max
+    {
+        let text = "found true with rate = \"max\", which has no ticks; allowed: a rate or period";
+        s.fault(place.clone(), "align", text.to_owned());
+    }
     let max_late = s.text("max_late", "a duration from 0s to 1h, like \"10ms\"", |text| {
         units::duration(text).filter(|late| *late <= Duration::from_secs(3600))
     });
@@ -162,6 +90,8 @@ fn conv(s: &mut Section) -> ConvConfig {
         lock_step: or(lock_step, false),
         max_late: max_late.map(|found| found.value),
         count: or(s.int("count", 0..=i64::MAX as u64), 0),
+        align: or(align, false),
+        realtime: or(s.int("realtime", 0..=99), 0),
     }
 }
 
@@ -264,15 +194,6 @@ fn channels(document: &mut Document) -> Vec<ChannelConfig> {
         channels.push(ChannelConfig::default());
     }
     channels
-}
-
-/// What must hold between sections.
-fn cross_check(document: &mut Document, config: &Config) {
-    let several = config.channels.len() > 1;
-    if several && matches!(config.source, SourceConfig::Lines { .. }) {
-        let text = "found several, and kind = \"lines\" gives one number a line; allowed: one [[channel]]";
-        document.add(vec![Fault { place: Place::Whole, key: "channel".to_owned(), text: text.to_owned() }]);
-    }
 }
 
 fn channel(s: &mut Section) -> ChannelConfig {

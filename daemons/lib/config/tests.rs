@@ -38,6 +38,8 @@ fn every_key_arrives() {
         policy = "drop-newest"
         max_late = "3ms"
         count = 5
+        align = true
+        realtime = 50
         [spool]
         capacity = 256
         [edge]
@@ -70,6 +72,8 @@ fn every_key_arrives() {
             lock_step: false,
             max_late: Some(Duration::from_millis(3)),
             count: 5,
+            align: true,
+            realtime: 50,
         },
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
@@ -127,7 +131,7 @@ fn a_set_puts_the_keys_aside_that_exclude_it() {
     let every = Rate::Every { period_ps: 2_500_000_000 };
     assert_eq!(good("conv.rate = \"max\"", &["conv.period=2.5ms"]).conv.rate, every);
     let text = "[source]\nkind = \"random\"\nmin = 1\nmax = 2";
-    let lines = SourceConfig::Lines { path: "-".into(), on_bad: OnBad::Stop };
+    let lines = SourceConfig::Lines { path: "-".into(), format: LineFormat::default(), on_bad: OnBad::Stop };
     assert_eq!(good(text, &["source.kind=lines", "source.path=-"]).source, lines);
     let text = "[source]\nkind = \"lines\"\npath = \"x\"";
     assert_eq!(good(text, &["source.kind=random"]).source, SourceConfig::default());
@@ -197,10 +201,34 @@ fn every_bound_holds_on_both_sides() {
         ("channel.name", "x", ""),
         ("channel.unit", "0123456789abcdef", "0123456789abcdefg"),
         ("instance.name", "a-Z_9", "a b"),
+        ("source.kind=lines source.path=- source.columns", "[1]", "[0]"),
+        ("source.kind=lines source.path=- source.columns", "999", "1000"),
+        ("source.kind=lines source.path=- source.columns", "[1]", "[1, 2]"),
+        ("source.kind=lines source.path=- source.separator", "\"\\t\"", "0"),
+        ("source.kind=lines source.path=- source.comment", "//------", "//-------"),
+        ("source.kind=wave source.amplitude", "2147483647", "0"),
+        ("source.kind=wave source.bits", "2", "1"),
+        ("source.kind=wave source.bits", "32", "33"),
+        ("source.kind=wave source.phase", "359", "360"),
+        ("source.kind=wave source.frequency", "1 mHz", "0.5 mHz"),
+        ("source.kind=wave source.frequency", "625 mHz", "626 mHz"), // half of 1.25 Hz
+        ("source.kind=wave conv.rate", "1 MHz", "max"),
+        ("source.kind=poll source.files=a conv.rate", "1 kHz", "1001 Hz"),
+        ("source.kind=iio source.sensors=a/b conv.rate", "1 kHz", "max"),
+        ("source.kind=hwmon source.sensors", "a@b/c d", "a@b/"),
+        ("source.kind=replay source.path=a conv.rate=max source.speed", "0.001", "0"),
+        ("source.kind=replay source.path=a source.speed=1 conv.rate", "max", "1 Hz"),
     ];
     for (key, inside, outside) in bounds {
-        good("", &[&format!("{key}={inside}")]);
-        let text = faults("", &[&format!("{key}={outside}")]);
+        // Words before the last one are other settings.
+        let sets = |value: &str| -> Vec<String> {
+            let mut sets: Vec<String> = key.split(' ').map(str::to_owned).collect();
+            sets.last_mut().unwrap().push_str(&format!("={value}"));
+            sets
+        };
+        let (inside, bad) = (sets(inside), sets(outside));
+        good("", &inside.iter().map(String::as_str).collect::<Vec<_>>());
+        let text = faults("", &bad.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(text.contains("; allowed: "), "{key}={outside}: {text}");
     }
 }
@@ -212,8 +240,10 @@ fn identities_are_frozen() {
         Config { source, channels, ..Config::default() }.identity_in(Path::new("/data"))
     };
     let random = |seed| identity(SourceConfig::Random { min: 0, max: 100, seed }, 0);
-    let lines =
-        |path: &str, decimals, on_bad| identity(SourceConfig::Lines { path: path.into(), on_bad }, decimals);
+    let lines = |path: &str, decimals, on_bad| {
+        let format = LineFormat::default();
+        identity(SourceConfig::Lines { path: path.into(), format, on_bad }, decimals)
+    };
     // Computed once by an FNV-1a written in another language.
     assert_eq!(random(None), RANDOM_NONE);
     assert_eq!(random(Some(7)), RANDOM_7);
@@ -223,7 +253,41 @@ fn identities_are_frozen() {
     assert_eq!(lines("/data//ecg.txt", 0, OnBad::Stop), LINES_ECG);
     assert_ne!(lines("ecg.txt", 1, OnBad::Stop), LINES_ECG);
     assert_eq!(Config::default().identity_of_source(), RANDOM_NONE);
+    for (sets, identity) in IDENTITIES {
+        let config = good("", &sets.split('|').collect::<Vec<_>>());
+        assert_eq!(config.identity_in(Path::new("/data")), identity, "{sets}");
+    }
 }
+
+#[test]
+fn a_live_source_is_asked_for_the_newest_tick_only() {
+    let late = |sets: &[&str]| good("", sets).late_limit();
+    let poll = ["source.kind=poll", "source.files=a", "conv.period=2ms"];
+    assert_eq!(late(&poll), Duration::from_nanos(1_999_999));
+    assert_eq!(late(&[&poll[..], &["conv.max_late=1ms"]].concat()), Duration::from_millis(1));
+    assert_eq!(late(&["conv.period=2ms"]), Duration::from_millis(10));
+}
+
+#[test]
+fn a_list_may_be_one_value() {
+    let files = |set| match good("", &["source.kind=poll", set]).source {
+        SourceConfig::Poll { files, .. } => files,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(files("source.files=a"), files("source.files=[\"a\"]"));
+}
+
+#[test]
+fn sensors_are_named_by_chip_and_label() {
+    let read = |text| SensorName::read(text).map(|name| (name.to_string(), name.device, name.label));
+    let with = |device: &str| Some(device.to_owned());
+    assert_eq!(read("a/b c"), Some(("a/b c".to_owned(), None, "b c".to_owned())));
+    assert_eq!(read("a@0:1.0/b"), Some(("a@0:1.0/b".to_owned(), with("0:1.0"), "b".to_owned())));
+    for bad in ["", "a", "/b", "a/", "@x/b", "a@/b", "a/../b", "a/b\n"] {
+        assert_eq!(read(bad), None, "{bad:?}");
+    }
+}
+
 #[test]
 fn a_bound_that_cannot_be_read_is_one_fault() {
     let text = faults("source.min = 200\nsource.max = 1e9", &[]);
@@ -260,3 +324,20 @@ const RANDOM_NONE: u64 = 0x05c1_2cd1_6458;
 const RANDOM_7: u64 = 0x350c_8d1c_245e;
 const LINES_ECG: u64 = 0xbfc2_1448_9ab1;
 const LINES_STDIN: u64 = 0xd8e6_9b79_8b5a;
+/// Settings and the identity of their source with /data as working directory, computed in another language too.
+const IDENTITIES: [(&str, u64); 8] = [
+    (
+        "source.kind=wave|source.shape=square|source.frequency=0.5 Hz|source.bits=12|source.phase=90",
+        0x2919_39d1_8bc6,
+    ),
+    (
+        "source.kind=lines|source.path=a.txt|source.columns=2|source.separator=;|source.comment=#|source.header=true",
+        0x8319_43af_c19c,
+    ),
+    ("source.kind=lines|source.path=-|source.header=true|channel.decimals=2", 0x645c_5096_f1a3),
+    ("source.kind=command|source.command=[\"a\", \"-b c\"]|channel.decimals=2", 0x3716_f8b5_8585),
+    ("source.kind=poll|source.files=./b|channel.decimals=2", 0x5fae_14a4_2980),
+    ("source.kind=hwmon|source.sensors=a/b c", 0x776a_347f_7f1f),
+    ("source.kind=iio|source.sensors=a@d/b|source.root=x", 0x6fd4_e9a5_b0a2),
+    ("source.kind=replay|source.path=/r|channel.decimals=2", 0x75fa_5278_f41c),
+];

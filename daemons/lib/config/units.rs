@@ -80,6 +80,11 @@ pub(super) fn rate_period_ps(text: &str) -> Option<u128> {
     allowed.then(|| (bottom * thousand_seconds_ps + top / 2) / top)
 }
 
+/// A frequency like `50 Hz` in thousandths of a hertz; `None` also where it is no whole number of them.
+pub(super) fn frequency_mhz(text: &str) -> Option<u64> {
+    u64::try_from(read(text, &FREQUENCY)?.whole()?).ok()
+}
+
 /// A size like `64MiB` in bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     u64::try_from(read(text, &SIZE)?.whole()?).ok()

@@ -111,6 +111,11 @@ pub fn wall_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
+/// CLOCK_BOOTTIME in nanoseconds: CLOCK_MONOTONIC and the time of all suspends.
+pub fn boot_ns() -> u64 {
+    nanoseconds(ClockId::Boottime)
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let t = rustix::time::clock_gettime(clock);
     (t.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec.max(0) as u64)
@@ -128,6 +133,19 @@ pub fn sleep_until(deadline_ns: u64) {
 /// The wake-up slack of this thread: timers fire this much late at most (the kernel's default is 50 us).
 pub fn set_timer_slack(ns: u64) {
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(ns));
+}
+
+/// Runs this thread at the real-time priority `priority` (1 to 99, SCHED_FIFO) from now on.
+///
+/// # Errors
+/// What the kernel said; EPERM without CAP_SYS_NICE or a limit on real-time priority.
+pub fn set_realtime(priority: u8) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority.into() };
+    // SAFETY: a plain system call about the calling thread (0); the kernel only reads the parameters.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Asks the kernel to begin writing this part of the file to its device, without waiting for it. Only a hint: whatever it

@@ -1,0 +1,32 @@
+//! What happens to the spool, in words for people.
+#![forbid(unsafe_code)]
+
+use ipc_pipeline::publisher::Event;
+
+/// Says it in the log.
+pub fn tell(event: &Event) {
+    match event {
+        Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
+        Event::Resumed { epoch, head, at_risk } => {
+            log::info!(
+                "going on in epoch {epoch} at seq {} ({at_risk} entries kept until ipc-log confirms them)",
+                head + 1
+            );
+        }
+        Event::OldCapacity { now, configured } => log::warn!(
+            "the spool has {now} entries, not the {configured} of spool.capacity: that takes effect after the next clean stop"
+        ),
+        Event::Remade => log::warn!("the spool's name was removed: the spool was put back whole under it"),
+        Event::Unusable => log::warn!("the old spool cannot be used: asking ipc-log for a new epoch"),
+        Event::Foreign { spool, log, tail, durable } if spool != log => log::error!(
+            "the spool belongs to record {spool:016x}, ipc-log keeps record {log:016x} (durable up to {durable}): nothing is accepted. Put the old record back, or give up what is only in the spool (durable up to {tail}) with `ipc-pipeline objects remove --abandon`"
+        ),
+        Event::Foreign { tail, durable, .. } => log::error!(
+            "the record ends at {durable}, but {tail} entries were durable once: it was cut or restored. Nothing is accepted. Put the whole record back, or give up what is only in the spool with `ipc-pipeline objects remove --abandon`"
+        ),
+        Event::WrongAddress { there, here } => log::error!(
+            "ipc-log receives at {there}, but edge.log here says {here}: nothing is accepted. Restart the one that was not started with the present configuration"
+        ),
+        Event::Failed(text) => log::error!("{text}; trying again"),
+    }
+}
