@@ -157,33 +157,64 @@ pub fn decode(block: &[u8], out: &mut Vec<u8>) -> Option<Head> {
 }
 
 /// Puts all entries into their places.
-fn fill(head: &Head, body: &[u8], places: &mut [[u8; LEN]]) -> Option<()> {
+fn fill(head: &Head, body: &[u8], mut places: &mut [[u8; LEN]]) -> Option<()> {
     let (indexes, rest) = body.split_at_checked(head.full * INDEX_LEN)?;
-    let (full, mut packed) = rest.split_at_checked(head.full * LEN)?;
-    let mut indexes = indexes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b) as usize);
-    let mut full = full.as_chunks::<LEN>().0.iter();
-    let mut next_full = indexes.next();
-    let mut expected = Expected::new(head.course);
-    let mut columns = [[0; GROUP]; COLUMNS];
-    let mut at = GROUP;
-    for (i, place) in places.iter_mut().enumerate() {
-        if next_full == Some(i) {
-            *place = *full.next()?;
-            expected.pass(&Entry::from_bytes(place));
-            next_full = indexes.next();
-            continue;
-        }
-        if at == GROUP {
-            packed = unpack(packed, &mut columns)?;
-            at = 0;
-        }
-        let [value, channel, low, high] = &columns;
-        let difference = [*value.get(at)?, *channel.get(at)?, *low.get(at)?, *high.get(at)?];
-        at += 1;
-        let seq = head.first_seq.wrapping_add(i as u64);
-        *place = expected.sample(seq, difference)?.to_bytes();
+    let (full, packed) = rest.split_at_checked(head.full * LEN)?;
+    let mut samples = Samples {
+        seq: head.first_seq,
+        expected: Expected::new(head.course),
+        packed,
+        columns: [[0; GROUP]; COLUMNS],
+        at: GROUP,
+    };
+    let mut done = 0;
+    for (index, entry) in indexes.as_chunks().0.iter().zip(full.as_chunks::<LEN>().0) {
+        let index = u16::from_le_bytes(*index) as usize;
+        let (before, rest) = places.split_at_mut_checked(index.checked_sub(done)?)?;
+        samples.fill(before)?;
+        let (place, behind) = rest.split_first_mut()?;
+        *place = *entry;
+        samples.expected.pass(&Entry::from_bytes(entry));
+        samples.seq = samples.seq.wrapping_add(1);
+        (places, done) = (behind, index + 1);
     }
-    (next_full.is_none() && packed.is_empty()).then_some(())
+    samples.fill(places)?;
+    samples.packed.is_empty().then_some(())
+}
+
+/// The samples of a block, one after the other.
+struct Samples<'a> {
+    seq: u64,
+    expected: Expected,
+    /// The groups that are still to come.
+    packed: &'a [u8],
+    columns: [[u32; GROUP]; COLUMNS],
+    /// How many of this group are taken.
+    at: usize,
+}
+
+impl Samples<'_> {
+    /// Fills all these places with the samples that come next.
+    fn fill(&mut self, mut places: &mut [[u8; LEN]]) -> Option<()> {
+        while !places.is_empty() {
+            if self.at == GROUP {
+                self.packed = unpack(self.packed, &mut self.columns)?;
+                self.at = 0;
+            }
+            let n = places.len().min(GROUP - self.at);
+            let (now, later) = places.split_at_mut_checked(n)?;
+            let [value, channel, low, high] =
+                self.columns.each_ref().map(|c| c.get(self.at..).unwrap_or_default());
+            let differences = value.iter().zip(channel).zip(low.iter().zip(high));
+            for (place, ((value, channel), (low, high))) in now.iter_mut().zip(differences) {
+                *place = self.expected.sample(self.seq, [*value, *channel, *low, *high])?.to_bytes();
+                self.seq = self.seq.wrapping_add(1);
+            }
+            self.at += n;
+            places = later;
+        }
+        Some(())
+    }
 }
 
 /// Adds up to 128 differences as columns: the four widths in bits, then the packed numbers of each column.
