@@ -4,14 +4,20 @@
 //! 512-byte sector that was written and not synced: the old one, the new one, zeros, garbage, or a torn one; of each
 //! file length anything between; of the directory's unsynced changes any subset. The only mercy: bytes that a write
 //! does not change stay. Random histories (appends, group commits, rotation, grants, EIO, kills, power cuts, also in
-//! the middle of recovery) are checked against a list in memory.
+//! the middle of recovery; segments that are compressed, and removed behind a summary) are checked against a list in
+//! memory.
 //!
 //! POWERCUT_STATES and POWERCUT_SEED in the environment change how many states are tried, and which.
 
+use ipc_pipeline::compress::compress_sealed;
 use ipc_pipeline::disk::Disk;
 use ipc_pipeline::entry::{Entry, Kind, LEN, Reason};
+use ipc_pipeline::header::{Form, Segment};
 use ipc_pipeline::mark::{Grant, Mark, SourcePosition};
 use ipc_pipeline::record::{Record, Recovered, Settings};
+use ipc_pipeline::retention::{Keep, remove_oldest};
+use ipc_pipeline::segment_file::SegmentFile;
+use ipc_pipeline::summary::Summary;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -184,25 +190,40 @@ impl ModelDisk {
         })))
     }
 
-    /// Name, first seq and contents of all segments, in the order in which they count (docs/formats.md).
-    fn segments(&self) -> Vec<(u64, usize)> {
+    /// First seq, form and contents of all segments that count, in their order (docs/formats.md).
+    fn segments(&self) -> Vec<(u64, Form, usize)> {
         let state = self.0.borrow();
         let mut found = BTreeMap::new();
-        for (name, &id) in &state.names {
-            let first = || name[..20].parse::<u64>().unwrap();
-            if name.ends_with(".seg") {
-                found.insert(first(), id);
-            } else if name.ends_with(".seg.bad") {
-                found.entry(first()).or_insert(id);
+        for (ending, form) in [(".seg.bad", Form::Bad), (".segz", Form::Compressed), (".seg", Form::Plain)] {
+            for (name, &id) in state.names.iter().filter(|(name, _)| name.get(20..) == Some(ending)) {
+                found.insert(name[..20].parse().unwrap(), (form, id));
             }
         }
-        found.into_iter().collect()
+        found.into_iter().map(|(first, (form, id))| (first, form, id)).collect()
     }
 
-    /// Inode and offset of an entry.
-    fn find(&self, segments: &[(u64, usize)], seq: u64) -> Option<(usize, usize)> {
-        let (first, id) = segments.iter().rev().find(|(first, _)| *first <= seq)?;
-        Some((*id, HEADER + LEN * (seq - first) as usize))
+    /// The entries of a segment up to `last`, as it stands there or as it is decompressed.
+    fn contents(&self, (first, form, id): (u64, Form, usize), last: u64) -> Vec<u8> {
+        if form != Form::Compressed {
+            return self.0.borrow().inodes[id].now[HEADER..].to_vec();
+        }
+        let file = SegmentFile::open(self, Segment { first, form }).unwrap();
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        while let n @ 1.. =
+            file.read(self, first + (all.len() / LEN) as u64, Some(last + 1), 1000, &mut some).unwrap()
+        {
+            assert_eq!(n * LEN, some.len());
+            all.extend_from_slice(&some);
+        }
+        all
+    }
+
+    /// Does this, whatever is left of the life of the process.
+    fn outside_of_life<T>(&self, work: impl FnOnce() -> T) -> T {
+        let calls = std::mem::replace(&mut self.0.borrow_mut().calls_left, u64::MAX);
+        let done = work();
+        self.0.borrow_mut().calls_left = calls;
+        done
     }
 
     fn mark(&self) -> Option<Mark> {
@@ -386,7 +407,7 @@ impl Truth {
         assert_eq!((record.end(), record.durable(), r.log_id), (end, end, LOG_ID));
         assert!(end >= self.published, "durable {} was published, {end} recovered", self.published);
         assert!(end <= self.entries.len() as u64, "{end} recovered, {} ever written", self.entries.len());
-        self.check_entries(disk, end, rotten);
+        disk.outside_of_life(|| self.check_entries(disk, end, rotten));
         assert_eq!(r.source, self.source_after(end), "position after {end}");
         assert_eq!(r.epoch, self.epoch_after(end), "epoch after {end}");
         assert!(
@@ -400,11 +421,15 @@ impl Truth {
 
     fn check_entries(&self, disk: &ModelDisk, end: u64, rotten: &[u64]) {
         let segments = disk.segments();
-        let state = disk.0.borrow();
-        for (i, &(first, id)) in segments.iter().enumerate() {
-            let last = segments.get(i + 1).map_or(end, |(next, _)| end.min(next - 1));
+        let summed_up = self.check_summary(disk, segments[0].0);
+        for (i, &segment) in segments.iter().enumerate() {
+            let first = segment.0;
+            let last = segments.get(i + 1).map_or(end, |(next, ..)| end.min(next - 1));
+            if last <= summed_up {
+                continue; // what a power cut left of what was removed
+            }
             let right = &self.entries[first as usize - 1..(last as usize).max(first as usize - 1)];
-            let found = &state.inodes[id].now[HEADER..];
+            let found = disk.contents(segment, last);
             if found.starts_with(right.as_flattened()) {
                 continue;
             }
@@ -413,7 +438,20 @@ impl Truth {
             }
             assert!(found.len() >= right.len() * LEN, "segment {first} is too short for {last}");
         }
-        assert_eq!(segments.first().map(|(first, _)| *first), Some(1));
+    }
+
+    /// A record that begins with `first` has a summary of what was before it. Returns the last entry that is summed up.
+    fn check_summary(&self, disk: &ModelDisk, first: u64) -> u64 {
+        let Some(found) = Summary::read(disk).unwrap() else {
+            assert_eq!(first, 1);
+            return 0;
+        };
+        let n = found.n();
+        let mut right = Summary::new(LOG_ID, &Default::default());
+        right.take_bytes(self.entries[..n as usize].as_flattened());
+        assert!(found.encode() == right.encode(), "the summary of {n} is another");
+        assert!(first <= n + 1, "{first} is not the entry behind {n}");
+        n
     }
 
     /// Cuts the power here, perhaps again during recovery, and checks what is left. Returns the number of states.
@@ -439,13 +477,31 @@ impl Truth {
     fn rot(&self, disk: &ModelDisk, rng: &mut fastrand::Rng) -> Vec<u64> {
         let durable = disk.mark().map_or(0, |mark| mark.durable.seq);
         let segments = disk.segments();
+        let summed_up =
+            disk.outside_of_life(|| Summary::read(disk)).unwrap().map_or(0, |summary| summary.n());
         let mut rotten = Vec::new();
         if durable > 0 {
             for _ in 0..rng.u8(1..4) {
                 let seq = rng.u64(1..=durable);
-                let (id, at) = disk.find(&segments, seq).unwrap();
-                disk.flip_bit(id, at + rng.usize(0..LEN), rng.u8(0..8));
-                rotten.push(seq);
+                let found = segments.iter().rfind(|(first, ..)| *first <= seq);
+                let Some(&(first, form, id)) = found.filter(|_| seq > summed_up) else { continue };
+                if form == Form::Compressed {
+                    // It is one block: all of it is lost, and the mark must name all.
+                    if segments
+                        .iter()
+                        .find(|(next, ..)| *next > first)
+                        .is_none_or(|(next, ..)| *next > durable)
+                    {
+                        continue;
+                    }
+                    let len = disk.0.borrow().inodes[id].now.len();
+                    disk.flip_bit(id, rng.usize(HEADER..len), rng.u8(0..8));
+                    rotten.extend(first..=durable);
+                } else {
+                    let at = HEADER + LEN * (seq - first) as usize;
+                    disk.flip_bit(id, at + rng.usize(0..LEN), rng.u8(0..8));
+                    rotten.push(seq);
+                }
             }
         }
         rotten
@@ -470,7 +526,8 @@ impl Life<'_> {
             match self.rng.u8(0..20) {
                 0 => self.new_epoch(),
                 1 => self.disk.0.borrow_mut().failing_sync = true,
-                2..8 => self.commit(),
+                2 => self.keep(),
+                3..8 => self.commit(),
                 _ => self.take(),
             }
             if self.disk.is_dead() {
@@ -486,6 +543,16 @@ impl Life<'_> {
             for _ in 0..self.rng.u8(1..8) {
                 self.states += self.truth.cut_and_check(self.disk, self.rng);
             }
+        }
+    }
+
+    /// What the keeper does: whatever fails is tried again some time.
+    fn keep(&mut self) {
+        if self.rng.bool() {
+            let _ = compress_sealed(self.disk, &|| true);
+        } else {
+            let keep = Keep { size: Some(self.rng.u64(0..40_000)), time: None };
+            let _ = remove_oldest(self.disk, LOG_ID, keep, &Default::default(), 0);
         }
     }
 
@@ -539,7 +606,8 @@ impl Life<'_> {
             }
             self.probe();
             if self.record.set_aside().is_ok() {
-                if self.rng.bool() {
+                // Until the cut is on the disk a power cut may bring back what was cut off.
+                if self.rng.bool() && self.record.sync().is_ok() {
                     // The old spool is given up: other entries will have these numbers.
                     self.truth.truncate(self.record.end());
                     return self.new_epoch();
@@ -588,7 +656,9 @@ fn history(seed: u64) -> u64 {
         if let Some((record, recovered)) = truth.open(&disk) {
             truth.check(&disk, &record, &recovered, &[]);
             truth.published = recovered.durable;
-            truth.truncate(recovered.durable);
+            if spool_is_gone || truth.asked.is_some() {
+                truth.truncate(recovered.durable); // else the rest is taken from the spool once more
+            }
             if truth.asked.is_some() {
                 (truth.grant, truth.asked) = (recovered.grant, None);
                 spool_is_gone = true; // conv has retired it: only a new grant goes on

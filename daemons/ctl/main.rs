@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod archive;
 mod axis;
 mod chart;
 mod child;
@@ -25,12 +26,15 @@ mod verify;
 mod walk;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use ipc_pipeline::args::{CommonArgs, report_usage};
 use ipc_pipeline::daemon::{self, EXIT_SYSTEM, Failure};
 use ipc_pipeline::logging;
+
+use crate::place::Place;
 
 /// Measurement pipeline: conv takes samples, log makes each durable, stat keeps exact statistics, report prints them
 #[derive(Parser)]
@@ -106,6 +110,30 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
     /// Draw samples as SVG, or with characters
     #[command(after_help = plot::HELP)]
     Plot(plot::Args),
+    /// Set the record of a stopped pipeline aside, so that the next run begins a new one
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline archive --name demo --compress\n  ipc-pipeline archive --name demo --to /backup\n\nThe old record stays readable: ipc-pipeline verify DIR, ipc-pipeline export DIR. A file source begins anew with its first line."
+    )]
+    Archive {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Put it into this directory, on the same file system; without it beside the record, as log-<UTC>
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Compress all its segments
+        #[arg(long)]
+        compress: bool,
+    },
+    /// Compress all segments of a record that nobody writes; every command reads it as before
+    #[command(
+        after_help = "Example:\n  ipc-pipeline compress /backup/log-20260131T235959Z\n\nWhile a pipeline runs, log.compress = true does this to segments that are full."
+    )]
+    Compress {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// The directory of a record; without it that of the instance
+        dir: Option<PathBuf>,
+    },
     /// Make, mend, remove or list the named objects of an instance
     #[command(
         after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
@@ -137,6 +165,8 @@ fn main() -> ExitCode {
         Command::Tail(args) => tail::tail(args),
         Command::Top(args) => top::top(args),
         Command::Plot(args) => plot::plot(args),
+        Command::Archive { common, to, compress } => archive_record(&common, to, compress),
+        Command::Compress { common, dir } => compress_record(&common, dir),
         Command::Objects { what } => objects::objects(what),
     };
     match result {
@@ -161,6 +191,18 @@ fn check(common: &CommonArgs) -> Result<u8, Failure> {
         config.spool.capacity,
         (config.spool.capacity * 32).div_ceil(1 << 20)
     ))?;
+    Ok(0)
+}
+
+fn archive_record(common: &CommonArgs, to: Option<PathBuf>, compress: bool) -> Result<u8, Failure> {
+    Place::find(common, None)?;
+    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    say(&archive::archive(&config, &names, to.as_deref(), compress)?)?;
+    Ok(0)
+}
+
+fn compress_record(common: &CommonArgs, dir: Option<PathBuf>) -> Result<u8, Failure> {
+    say(&archive::compress(&Place::find(common, dir)?.record)?)?;
     Ok(0)
 }
 

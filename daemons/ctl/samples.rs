@@ -15,7 +15,8 @@ use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{Page, State};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::sys;
-use ipc_pipeline::timeline::Timeline;
+use ipc_pipeline::timeline::wall_before;
+use ipc_pipeline::wall::WallClock;
 
 use crate::condition::{Condition, channel_number};
 use crate::moment;
@@ -124,7 +125,7 @@ impl Selection {
 /// The selected samples of a record, in their order.
 pub struct Samples {
     walk: Walk,
-    timeline: Timeline,
+    wall: WallClock,
     selection: Selection,
     /// Entries left out because they are damaged or missing; `verify` names them.
     pub damaged: u64,
@@ -137,9 +138,9 @@ impl Samples {
     /// The record cannot be read.
     pub fn open(mut reader: RecordReader, selection: Selection, live: bool) -> Result<Samples, ReadError> {
         let begin = (*selection.seqs.start()).max(reader.first());
-        let timeline = Timeline::before(&mut reader, begin)?;
+        let wall = wall_before(&mut reader, begin)?;
         let walk = Walk::from(reader, begin)?;
-        Ok(Samples { walk: if live { walk.live() } else { walk }, timeline, selection, damaged: 0 })
+        Ok(Samples { walk: if live { walk.live() } else { walk }, wall, selection, damaged: 0 })
     }
 
     /// Seq of the next entry.
@@ -158,7 +159,7 @@ impl Samples {
     /// # Errors
     /// The record cannot be read.
     pub fn step(&mut self, mut take: impl FnMut(&Entry, Option<i128>)) -> Result<bool, ReadError> {
-        let Samples { walk, timeline, selection, damaged } = self;
+        let Samples { walk, wall, selection, damaged } = self;
         let (from, last) = (walk.next, *selection.seqs.end());
         if from > last {
             return Ok(false);
@@ -167,6 +168,11 @@ impl Samples {
             Step::Entries(bytes) => bytes,
             Step::Gap(seq) => {
                 *damaged += seq.min(last.saturating_add(1)) - from;
+                return Ok(true);
+            }
+            Step::Summary(summary) => {
+                // Removed on purpose.
+                *wall = summary.wall;
                 return Ok(true);
             }
             Step::End => return Ok(false),
@@ -180,9 +186,9 @@ impl Samples {
                 *damaged += 1;
                 continue;
             };
-            timeline.take(&entry, kind);
+            wall.take(&entry, kind);
             if entry.is_sample() {
-                let wall_ns = timeline.wall_ns(entry.t_ns);
+                let wall_ns = wall.at(entry.t_ns);
                 if selection.takes(&entry, wall_ns) {
                     take(&entry, wall_ns);
                 }

@@ -15,7 +15,7 @@ use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Fold;
-use ipc_pipeline::header::{ChannelRow, Segment};
+use ipc_pipeline::header::{ChannelRow, Header, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
@@ -89,7 +89,18 @@ pub struct Report {
     pub broken: Vec<String>,
     /// What became of the comparison with stat's last word.
     pub stat: StatWord,
+    /// What is known of entries that were removed.
+    pub summed_up: Option<SummedUp>,
     channels: Vec<ChannelRow>,
+}
+
+/// Entries that were removed on purpose and are only summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SummedUp {
+    /// The last of them.
+    pub n: u64,
+    /// So many broke a rule when they were removed.
+    pub faults: u64,
 }
 
 /// What became of the comparison with stat's last word.
@@ -101,6 +112,8 @@ pub enum StatWord {
     OtherRecord,
     /// The record is damaged before entry n: nothing to compare with.
     NotComparable(u64),
+    /// It is about an entry before the n-th, and those are only summed up: nothing to compare with.
+    SummedUp(u64),
     /// All integers at entry n are those of the recomputation.
     Equal(u64),
     /// They are not, or the record ends before n.
@@ -175,13 +188,14 @@ pub fn verify(
     let live = live.map(|word| word.map(Word::Snapshot));
     let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
-    let (audit, stat) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref), bar)?;
+    let (audit, stat, summed_up) = audit(&mut walk, word.as_ref().ok().and_then(Option::as_ref), bar)?;
     let mut report = Report {
         log_id: walk.reader.log_id(),
         mark: walk.mark,
         audit,
         broken: Vec::new(),
         stat,
+        summed_up,
         channels: walk.reader.channels().to_vec(),
     };
     report.collect(&walk, word.err())?;
@@ -219,14 +233,19 @@ fn read_register(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Audits all entries, and stops on the way to compare with stat's last word.
-fn audit(walk: &mut Walk, word: Option<&Word>, bar: &Bar) -> Result<(Audit, StatWord), ReadError> {
+fn audit(
+    walk: &mut Walk,
+    word: Option<&Word>,
+    bar: &Bar,
+) -> Result<(Audit, StatWord, Option<SummedUp>), ReadError> {
     let log_id = walk.reader.log_id();
-    let ours = word.filter(|word| word.log_id() == log_id);
+    let mut ours = word.filter(|word| word.log_id() == log_id);
     let mut stat = match (word, ours) {
         (Some(_), None) => StatWord::OtherRecord,
         (_, Some(word)) => StatWord::Different(word.n()),
         (None, None) => StatWord::None,
     };
+    let mut summed_up = None;
     let mut audit = Audit::with(&ours.map(Word::settings).unwrap_or_default());
     loop {
         if let Some(word) = ours.filter(|word| word.n() == audit.next() - 1) {
@@ -235,12 +254,24 @@ fn audit(walk: &mut Walk, word: Option<&Word>, bar: &Bar) -> Result<(Audit, Stat
         match walk.step(ours.map(Word::n))? {
             Step::Entries(bytes) => _ = audit.take_bytes(bytes),
             Step::Gap(seq) => audit.skip_to(seq),
+            Step::Summary(summary) => {
+                // What was made with other settings says nothing about the windows of these.
+                let comparable = |word: &Word| {
+                    word.n() >= summary.n() && word.settings() == *summary.audit.totals.settings()
+                };
+                if ours.is_some_and(|word| word.n() >= audit.next() && !comparable(word)) {
+                    stat = StatWord::SummedUp(summary.n());
+                    ours = None;
+                }
+                summed_up = Some(SummedUp { n: summary.n(), faults: summary.audit.faults });
+                audit = summary.audit;
+            }
             Step::End => break,
         }
         bar.at(audit.next() - 1, walk.mark.unwrap_or(0));
     }
     audit.finish();
-    Ok((audit, stat))
+    Ok((audit, stat, summed_up))
 }
 
 fn compare(audit: &Audit, said: &Word) -> StatWord {
@@ -268,12 +299,17 @@ impl Report {
         for finding in self.audit.findings() {
             self.broken.push(format!("{}: {finding}", file_of(segments, finding.seq)));
         }
-        let more = self.audit.faults - self.audit.findings().len() as u64;
+        let removed = self.summed_up.map_or(0, |summed_up| summed_up.faults);
+        if let Some(SummedUp { n, .. }) = self.summed_up.filter(|_| removed > 0) {
+            self.broken
+                .push(format!("of the entries up to {n}, which are only summed up, {removed} broke a rule"));
+        }
+        let more = self.audit.faults.saturating_sub(self.audit.findings().len() as u64 + removed);
         if more > 0 {
             self.broken.push(format!("and {more} more entries that break a rule"));
         }
-        for segment in segments {
-            self.check_header(walk, *segment)?;
+        for (segment, header) in walk.reader.headers()? {
+            self.check_header(segment, header);
         }
         match self.mark {
             None => self.broken.push(
@@ -293,25 +329,28 @@ impl Report {
         Ok(())
     }
 
-    fn check_header(&mut self, walk: &Walk, segment: Segment) -> Result<(), ReadError> {
+    fn check_header(&mut self, segment: Segment, header: Option<Header>) {
         let name = segment.name();
-        match walk.reader.header(segment)? {
+        match header {
             None => self.broken.push(format!("{name}: its header is damaged")),
             Some(header) if header.log_id != self.log_id => {
                 self.broken.push(format!("{name}: belongs to another record, {:016x}", header.log_id));
             }
             Some(_) => {}
         }
-        Ok(())
     }
 
     /// The report for people: totals, losses, and either that all is true or each broken promise.
     pub fn text(&self) -> String {
         let (ticks, losses) = (self.audit.ticks, self.audit.totals.losses);
         let mark = self.mark.map_or("unknown".to_owned(), |mark| mark.to_string());
+        let removed = match self.summed_up {
+            Some(SummedUp { n, .. }) => format!(", of which 1 to {n} were removed and are summed up"),
+            None => String::new(),
+        };
         let mut lines = vec![
             format!(
-                "record {:016x}: {} entries, durable {mark}, {} epochs",
+                "record {:016x}: {} entries{removed}, durable {mark}, {} epochs",
                 self.log_id,
                 self.end(),
                 self.audit.epochs
@@ -347,6 +386,11 @@ impl Report {
         match self.stat {
             StatWord::None => "ipc-stat: no word to compare with".into(),
             StatWord::OtherRecord => "ipc-stat: its last word is about another record, not compared".into(),
+            StatWord::SummedUp(n) => {
+                format!(
+                    "ipc-stat: its last word is about an entry before {n}, up to which all is only summed up, not compared"
+                )
+            }
             StatWord::NotComparable(n) => format!("ipc-stat: entries up to {n} are damaged, not compared"),
             StatWord::Equal(n) => format!("ipc-stat: its last word, for entry {n}, equals a recomputation"),
             StatWord::Different(n) => {
@@ -394,6 +438,7 @@ impl Report {
         let (stat, stat_n) = match self.stat {
             StatWord::None => ("none", None),
             StatWord::OtherRecord => ("other record", None),
+            StatWord::SummedUp(_) => ("summed up", None),
             StatWord::NotComparable(n) => ("not comparable", Some(n)),
             StatWord::Equal(n) => ("equal", Some(n)),
             StatWord::Different(n) => ("different", Some(n)),
@@ -402,6 +447,7 @@ impl Report {
             "record": format!("{:016x}", self.log_id),
             "entries": self.end(),
             "durable": self.mark,
+            "summed_up": self.summed_up.map_or(0, |summed_up| summed_up.n),
             "epochs": self.audit.epochs,
             "ticks": {
                 "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,

@@ -6,6 +6,7 @@
 
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
+use ipc_pipeline::summary::Summary;
 
 /// No spool is larger, so no more entries than this can stand above the mark. It also ends a walk over a live record.
 const ABOVE_MARK_MAX: u64 = 1 << 26;
@@ -16,6 +17,8 @@ pub enum Step<'a> {
     Entries(&'a [u8]),
     /// The entries before this seq are missing.
     Gap(u64),
+    /// The entries up to the summary's were removed on purpose; this is known of them.
+    Summary(Box<Summary>),
     /// There are no more.
     End,
 }
@@ -74,7 +77,7 @@ impl Walk {
         let most =
             pause.map_or(MAX_READ, |p| usize::try_from(p - self.next).unwrap_or(MAX_READ).saturating_add(1));
         match self.reader.read(self.next, most, &mut self.chunk) {
-            Err(ReadError::Missing { .. }) => return Ok(self.gap()),
+            Err(ReadError::Missing { .. }) => return self.gap(),
             read => read?,
         };
         let count = self.sound();
@@ -85,13 +88,17 @@ impl Walk {
         Ok(Step::Entries(self.chunk.get(..count * LEN).unwrap_or_default()))
     }
 
-    /// On to the next segment that has something.
-    fn gap(&mut self) -> Step<'_> {
+    /// On to where the summary ends, or to the next segment that has something.
+    fn gap(&mut self) -> Result<Step<'_>, ReadError> {
+        if let Some(summary) = self.reader.summary()?.filter(|summary| summary.n() >= self.next) {
+            self.next = summary.n() + 1;
+            return Ok(Step::Summary(Box::new(summary)));
+        }
         let after =
             self.reader.segments().iter().map(|segment| segment.first).find(|first| *first > self.next);
-        let Some(first) = after else { return Step::End };
+        let Some(first) = after else { return Ok(Step::End) };
         self.next = first;
-        Step::Gap(first)
+        Ok(Step::Gap(first))
     }
 
     /// How many entries of the chunk are part of the record.

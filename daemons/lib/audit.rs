@@ -15,6 +15,9 @@ use crate::settings::Settings;
 use crate::sys;
 use thiserror::Error;
 
+mod state;
+pub use state::STATE_LEN;
+
 /// So many findings are kept; all are counted.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -222,7 +225,7 @@ struct Grid {
 
 /// A run of LOSS entries that took ticks. Each of them has the t of the last tick of the run; only if conv died within
 /// it, those before have an earlier one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Run {
     seq: u64,
     t_ns: u64,

@@ -229,6 +229,19 @@ impl DirDisk {
         }
     }
 
+    /// The same directory once more, for another thread.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<DirDisk> {
+        Ok(DirDisk {
+            dir: self.dir.try_clone()?,
+            path: self.path.clone(),
+            mode: self.mode,
+            access: self.access,
+        })
+    }
+
     /// The directory as it was opened.
     pub fn path(&self) -> &Path {
         &self.path
@@ -317,5 +330,23 @@ impl Disk for DirDisk {
 
     fn place(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_kind_it_is() {
+        for (errno, trouble) in [
+            (5, Trouble::Damaged),
+            (28, Trouble::Full),
+            (122, Trouble::Full),
+            (30, Trouble::ReadOnly),
+            (13, Trouble::Other),
+        ] {
+            assert_eq!(Trouble::of(&io::Error::from_raw_os_error(errno)), trouble);
+        }
     }
 }

@@ -9,6 +9,8 @@ pub const SEQ_LIMIT: u64 = 1 << 57;
 /// Size of a segment's header in bytes.
 pub const HEADER_LEN: usize = 4096;
 
+/// What is added to the name of a file that is being made.
+const NEW: &str = ".new";
 const MAGIC: &[u8; 8] = b"IPCPSEG1";
 const LAYOUT: u32 = 1;
 const TABLE: usize = 64;
@@ -160,45 +162,73 @@ pub fn offset_of(first: u64, seq: u64) -> u64 {
 pub struct Segment {
     /// Seq of its first entry.
     pub first: u64,
-    /// A disk error was seen in it; what stands behind the last entry that counts is worthless.
-    pub bad: bool,
+    /// How its entries stand in it.
+    pub form: Form,
+}
+
+/// How the entries of a segment stand in its file. Of two files that begin alike the one counts that is named first here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// One after the other, each at its own offset.
+    Plain,
+    /// In compressed blocks (block.rs); never written again.
+    Compressed,
+    /// As plain, but a disk error was seen in it; what stands behind the last entry that counts is worthless.
+    Bad,
+}
+
+impl Form {
+    const ALL: [Form; 3] = [Form::Plain, Form::Compressed, Form::Bad];
+
+    const fn ending(self) -> &'static str {
+        match self {
+            Form::Plain => ".seg",
+            Form::Compressed => ".segz",
+            Form::Bad => ".seg.bad",
+        }
+    }
 }
 
 impl Segment {
     /// Its file name.
     pub fn name(&self) -> String {
-        let ending = if self.bad { ".bad" } else { "" };
-        format!("{:020}.seg{ending}", self.first)
+        format!("{:020}{}", self.first, self.form.ending())
     }
 
     /// The segment with this file name.
     pub fn from_name(name: &str) -> Option<Segment> {
         let (digits, ending) = name.split_at_checked(20)?;
-        let bad = match ending {
-            ".seg" => false,
-            ".seg.bad" => true,
-            _ => return None,
-        };
+        let form = Form::ALL.into_iter().find(|form| form.ending() == ending)?;
         let first = digits.bytes().all(|c| c.is_ascii_digit()).then(|| digits.parse().ok())??;
-        (1..SEQ_LIMIT).contains(&first).then_some(Segment { first, bad })
+        (1..SEQ_LIMIT).contains(&first).then_some(Segment { first, form })
     }
-}
 
-/// The name under which segment `first` is made.
-pub fn new_name(first: u64) -> String {
-    format!("{first:020}.seg.new")
+    /// The plain segment that begins with entry `first`.
+    pub const fn plain(first: u64) -> Segment {
+        Segment { first, form: Form::Plain }
+    }
+
+    /// Did a disk error make it unfit for writing?
+    pub fn is_bad(&self) -> bool {
+        self.form == Form::Bad
+    }
+
+    /// The name under which it is made.
+    pub fn new_name(&self) -> String {
+        self.name() + NEW
+    }
 }
 
 /// Is it the name of a segment that is being made?
 pub fn is_new(name: &str) -> bool {
-    name.strip_suffix(".new").and_then(Segment::from_name).is_some_and(|segment| !segment.bad)
+    name.strip_suffix(NEW).and_then(Segment::from_name).is_some_and(|segment| !segment.is_bad())
 }
 
-/// The segments that count among these names, in order. Each ends where the next one begins; of two that begin
-/// alike only the one that is not bad counts.
+/// The segments that count among these names, in order. Each ends where the next one begins; of several that begin
+/// alike only one counts ([`Form`]).
 pub fn segments(names: &[String]) -> Vec<Segment> {
     let mut found: Vec<_> = names.iter().filter_map(|name| Segment::from_name(name)).collect();
-    found.sort_unstable(); // "not bad" sorts before "bad"
+    found.sort_unstable();
     found.dedup_by_key(|segment| segment.first);
     found
 }
@@ -292,7 +322,12 @@ mod tests {
             "00000000000000000121.seg",
             "00000000000000000001.seg",
             "00000000000000000001.seg.bad",
+            "00000000000000000121.segz",
+            "00000000000000000200.segz",
+            "00000000000000000200.seg.bad",
             "00000000000000000200.seg.new",
+            "00000000000000000200.segz.new",
+            "00000000000000000200.seg.bad.new",
             "00000000000000000000.seg",
             "99999999999999999999.seg",
             "+0000000000000000001.seg",
@@ -301,9 +336,15 @@ mod tests {
             "\u{e9}0000000000000000001.seg",
         ];
         let found = segments(&names.map(str::to_owned));
-        let segment = |first, bad| Segment { first, bad };
-        assert_eq!(found, [segment(1, false), segment(100, true), segment(121, false)]);
-        assert_eq!(names.map(is_new).iter().filter(|new| **new).count(), 1);
+        let segment = |first, form| Segment { first, form };
+        let wanted = [
+            segment(1, Form::Plain),
+            segment(100, Form::Bad),
+            segment(121, Form::Plain),
+            segment(200, Form::Compressed),
+        ];
+        assert_eq!(found, wanted);
+        assert_eq!(names.map(is_new).iter().filter(|new| **new).count(), 2);
         assert!(found.iter().all(|s| Segment::from_name(&s.name()) == Some(*s)));
         assert_eq!(offset_of(u64::MAX, 1), 4096);
         assert_eq!(offset_of(1, u64::MAX), u64::MAX);

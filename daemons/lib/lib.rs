@@ -14,7 +14,11 @@ pub mod args;
 #[cfg(not(loom))]
 pub mod audit;
 #[cfg(not(loom))]
+pub mod block;
+#[cfg(not(loom))]
 pub mod checkpoint;
+#[cfg(not(loom))]
+pub mod compress;
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
@@ -62,7 +66,11 @@ pub mod recovery;
 #[cfg(not(loom))]
 pub mod register;
 #[cfg(not(loom))]
+pub mod retention;
+#[cfg(not(loom))]
 pub mod segment;
+#[cfg(not(loom))]
+pub mod segment_file;
 #[cfg(not(loom))]
 pub mod settings;
 #[cfg(not(loom))]
@@ -70,8 +78,12 @@ pub mod snapshot;
 #[cfg(not(loom))]
 pub mod spool;
 #[cfg(not(loom))]
+pub mod summary;
+#[cfg(not(loom))]
 pub mod sys;
 #[cfg(not(loom))]
 pub mod text;
 #[cfg(not(loom))]
 pub mod timeline;
+#[cfg(not(loom))]
+pub mod wall;

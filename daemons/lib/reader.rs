@@ -5,9 +5,10 @@
 #![forbid(unsafe_code)]
 
 use crate::disk::{DirDisk, DirError, Disk, DiskError, read_full};
-use crate::entry::LEN;
-use crate::header::{ChannelRow, HEADER_LEN, Header, Segment, offset_of, segments};
+use crate::header::{ChannelRow, HEADER_LEN, Header, Segment, segments};
 use crate::mark::{MARK, Mark, read_newest};
+use crate::segment_file::SegmentFile;
+use crate::summary::Summary;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -56,7 +57,7 @@ pub struct RecordReader {
     disk: DirDisk,
     header: Header,
     segments: Vec<Segment>,
-    open: Option<(Segment, File)>,
+    open: Option<SegmentFile<File>>,
 }
 
 impl RecordReader {
@@ -68,8 +69,10 @@ impl RecordReader {
             return Err(ReadError::Empty { place: disk.place("") });
         }
         for &segment in segments.iter().rev() {
-            if let Some(header) = header_of(&disk, segment)? {
-                return Ok(RecordReader { disk, header, segments, open: None });
+            match header_of(&disk, segment) {
+                Ok(Some(header)) => return Ok(RecordReader { disk, header, segments, open: None }),
+                Ok(None) => {}
+                Err(e) => return Err(DiskError::new(&disk, "read", &segment.name(), e).into()),
             }
         }
         Err(ReadError::Header { place: disk.place("") })
@@ -95,16 +98,18 @@ impl RecordReader {
         &self.segments
     }
 
-    /// The header of a segment; `None` if it is damaged.
-    pub fn header(&self, segment: Segment) -> Result<Option<Header>, ReadError> {
-        Ok(header_of(&self.disk, segment)?)
-    }
-
-    /// Length of a segment's file in bytes.
-    pub fn file_len(&self, segment: Segment) -> Result<u64, ReadError> {
-        let fail = |doing| move |e| DiskError::new(&self.disk, doing, &segment.name(), e);
-        let file = self.disk.open(&segment.name()).map_err(fail("open"))?;
-        Ok(self.disk.len(&file).map_err(fail("measure"))?)
+    /// The segments that count now, each with its header; `None`: that is damaged.
+    pub fn headers(&self) -> Result<Vec<(Segment, Option<Header>)>, ReadError> {
+        let mut headers = Vec::new();
+        for segment in list(&self.disk)? {
+            match header_of(&self.disk, segment) {
+                Ok(header) => headers.push((segment, header)),
+                // The log has compressed or removed it since it was listed.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(DiskError::new(&self.disk, "read", &segment.name(), e).into()),
+            }
+        }
+        Ok(headers)
     }
 
     /// What `durable.mark` says; it may lag behind what log shows. `None`: there is none, or it is damaged or that
@@ -119,6 +124,11 @@ impl RecordReader {
         Ok(newest.map(|(_, mark)| mark).filter(|mark| mark.log_id == self.log_id()))
     }
 
+    /// What is known of entries that were removed. `None`: there is no summary, or it is damaged or that of another record.
+    pub fn summary(&self) -> Result<Option<Summary>, ReadError> {
+        Ok(Summary::read(&self.disk)?.filter(|summary| summary.log_id == self.log_id()))
+    }
+
     /// Puts entries `from_seq ..` into `out`, in place of what it held: at most `max_entries` and [`MAX_READ`], and
     /// no further than the end of a segment. Returns how many; 0 only if the record has no such entry yet.
     pub fn read(&mut self, from_seq: u64, max_entries: usize, out: &mut Vec<u8>) -> Result<usize, ReadError> {
@@ -127,7 +137,7 @@ impl RecordReader {
         if max == 0 {
             return Ok(0);
         }
-        if self.segments.last().is_some_and(|last| last.bad) {
+        if self.segments.last().is_some_and(|last| last.is_bad()) {
             self.segments = list(&self.disk)?; // the log is about to put another in its place
         }
         let known = self.read_known(from_seq, max, out)?;
@@ -147,35 +157,29 @@ impl RecordReader {
     fn read_known(&mut self, from_seq: u64, max: usize, out: &mut Vec<u8>) -> Result<usize, ReadError> {
         let next = self.segments.partition_point(|segment| segment.first <= from_seq);
         let Some(&segment) = next.checked_sub(1).and_then(|i| self.segments.get(i)) else { return Ok(0) };
-        let left = match self.segments.get(next) {
-            Some(after) => usize::try_from(after.first - from_seq).unwrap_or(usize::MAX),
-            None => usize::MAX,
-        };
+        let end = self.segments.get(next).map(|after| after.first);
         let Some(file) = open_segment(&self.disk, &mut self.open, segment)? else { return Ok(0) };
-        out.resize(max.min(left) * LEN, 0);
-        let n = read_full(&self.disk, file, out, offset_of(segment.first, from_seq))
-            .map_err(|e| DiskError::new(&self.disk, "read", &segment.name(), e))?;
-        out.truncate(n - n % LEN);
-        Ok(out.len() / LEN)
+        Ok(file.read(&self.disk, from_seq, end, max, out)?)
     }
 }
 
 /// The open file of this segment; `None` if the log has renamed or removed it since it was listed.
 fn open_segment<'a>(
     disk: &DirDisk,
-    open: &'a mut Option<(Segment, File)>,
+    open: &'a mut Option<SegmentFile<File>>,
     segment: Segment,
-) -> Result<Option<&'a File>, DiskError> {
+) -> Result<Option<&'a SegmentFile<File>>, DiskError> {
     let name = segment.name();
-    let keep = matches!(open, Some((kept, file)) if *kept == segment && disk.is_still(&name, file));
+    let keep =
+        open.as_ref().is_some_and(|kept| kept.segment() == segment && disk.is_still(&name, kept.file()));
     if !keep {
-        *open = match disk.open(&name) {
-            Ok(file) => Some((segment, file)),
+        *open = match SegmentFile::open(disk, segment) {
+            Ok(file) => Some(file),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(DiskError::new(disk, "open", &name, e)),
         };
     }
-    Ok(open.as_ref().map(|(_, file)| file))
+    Ok(open.as_ref())
 }
 
 fn list(disk: &DirDisk) -> Result<Vec<Segment>, DiskError> {
@@ -183,10 +187,9 @@ fn list(disk: &DirDisk) -> Result<Vec<Segment>, DiskError> {
     Ok(segments(&names))
 }
 
-fn header_of(disk: &DirDisk, segment: Segment) -> Result<Option<Header>, DiskError> {
-    let fail = |doing| move |e| DiskError::new(disk, doing, &segment.name(), e);
-    let file = disk.open(&segment.name()).map_err(fail("open"))?;
+fn header_of(disk: &DirDisk, segment: Segment) -> io::Result<Option<Header>> {
+    let file = disk.open(&segment.name())?;
     let mut b = vec![0; HEADER_LEN];
-    read_full(disk, &file, &mut b, 0).map_err(fail("read"))?;
+    read_full(disk, &file, &mut b, 0)?;
     Ok(Header::decode(&b).filter(|header| header.first_seq == segment.first))
 }

@@ -12,7 +12,7 @@
 
 use crate::disk::{DirDisk, Disk, DiskError, Trouble, write_all};
 use crate::entry::{Entry, LEN};
-use crate::header::{ChannelRow, Header, Segment, TableError, new_name, offset_of};
+use crate::header::{ChannelRow, Form, Header, Segment, TableError, offset_of};
 use crate::mark::{Grant, MarkFile, Position, SourcePosition};
 use std::io;
 
@@ -172,6 +172,11 @@ pub struct Record<D: Disk> {
 }
 
 impl Record<DirDisk> {
+    /// The directory it is in.
+    pub fn disk(&self) -> &DirDisk {
+        &self.disk
+    }
+
     /// Does the segment that is written still have its name in the directory, or has somebody removed it?
     pub fn is_in_place(&self) -> bool {
         self.disk.is_still(&self.last.segment.name(), &self.last.file)
@@ -188,6 +193,11 @@ impl<D: Disk> Record<D> {
         wall_ns: fn() -> u64,
     ) -> Result<(Record<D>, Recovered), RecordError> {
         crate::recovery::recover(disk, settings, new_log_id, wall_ns)
+    }
+
+    /// Seq of the first entry of the segment that is being written: all segments before it are sealed.
+    pub fn sealed_before(&self) -> u64 {
+        self.last.segment.first
     }
 
     /// Number of the record.
@@ -287,7 +297,7 @@ impl<D: Disk> Record<D> {
     pub fn set_aside(&mut self) -> Result<(), AppendError> {
         let Some(trouble) = self.suspect else { return Ok(()) };
         if trouble == Trouble::Damaged {
-            let segment = Segment { first: self.durable.seq + 1, bad: false };
+            let segment = Segment::plain(self.durable.seq + 1);
             let file = self.build(segment.first, self.durable.epoch)?;
             rename_bad(&self.disk, &mut self.last.segment)?;
             publish(&self.disk, segment)?;
@@ -354,7 +364,7 @@ impl<D: Disk> Record<D> {
     /// Begins the next segment. Recovery trusts everything before the last segment, so that is made durable first.
     fn rotate(&mut self) -> Result<(), AppendError> {
         self.sync()?;
-        let segment = Segment { first: self.end.seq + 1, bad: false };
+        let segment = Segment::plain(self.end.seq + 1);
         let file = self.build(segment.first, self.end.epoch)?;
         publish(&self.disk, segment)?;
         self.last = Last { file, segment, limit: self.settings.segment_entries };
@@ -370,7 +380,9 @@ impl<D: Disk> Record<D> {
             channels: self.settings.channels.clone(),
         };
         let file = build(&self.disk, &header)?;
-        self.disk.sync_data(&file).map_err(|e| DiskError::new(&self.disk, "sync", &new_name(first), e))?;
+        self.disk
+            .sync_data(&file)
+            .map_err(|e| DiskError::new(&self.disk, "sync", &Segment::plain(first).new_name(), e))?;
         Ok(file)
     }
 
@@ -390,7 +402,7 @@ impl<D: Disk> Record<D> {
 
 /// Makes a segment with its header under the name `.seg.new`, not yet synced. What was left there is removed.
 pub(crate) fn build<D: Disk>(disk: &D, header: &Header) -> Result<D::File, DiskError> {
-    let name = new_name(header.first_seq);
+    let name = Segment::plain(header.first_seq).new_name();
     match disk.remove(&name) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(DiskError::new(disk, "remove", &name, e));
@@ -405,14 +417,14 @@ pub(crate) fn build<D: Disk>(disk: &D, header: &Header) -> Result<D::File, DiskE
 /// Gives a finished segment its name.
 pub(crate) fn publish<D: Disk>(disk: &D, segment: Segment) -> Result<(), DiskError> {
     let fail = |doing| move |e| DiskError::new(disk, doing, &segment.name(), e);
-    disk.rename(&new_name(segment.first), &segment.name()).map_err(fail("make"))?;
+    disk.rename(&segment.new_name(), &segment.name()).map_err(fail("make"))?;
     disk.sync_dir().map_err(fail("sync the directory of"))
 }
 
 /// Renames a segment `.bad`, unless it is already.
 pub(crate) fn rename_bad<D: Disk>(disk: &D, segment: &mut Segment) -> Result<(), DiskError> {
-    if !segment.bad {
-        let bad = Segment { bad: true, ..*segment };
+    if !segment.is_bad() {
+        let bad = Segment { form: Form::Bad, ..*segment };
         let renamed = disk.rename(&segment.name(), &bad.name());
         renamed.map_err(|e| DiskError::new(disk, "set aside", &segment.name(), e))?;
         *segment = bad;
@@ -676,19 +688,6 @@ mod tests {
             for good in (0..400).step_by(3) {
                 survive(28, good, 2, write_at_most);
             }
-        }
-    }
-
-    #[test]
-    fn a_failure_says_what_kind_it_is() {
-        for (errno, trouble) in [
-            (5, Trouble::Damaged),
-            (28, Trouble::Full),
-            (122, Trouble::Full),
-            (30, Trouble::ReadOnly),
-            (13, Trouble::Other),
-        ] {
-            assert_eq!(Trouble::of(&io::Error::from_raw_os_error(errno)), trouble);
         }
     }
 }

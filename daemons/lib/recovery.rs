@@ -14,11 +14,13 @@
 
 use crate::disk::{Disk, DiskError, Trouble, read_full, write_all};
 use crate::entry::{Entry, Kind, LEN, Reason};
-use crate::header::{HEADER_LEN, Header, Segment, check_table, is_new, new_name, offset_of, segments};
+use crate::header::{Form, HEADER_LEN, Header, Segment, check_table, is_new, offset_of, segments};
 use crate::mark::{Grant, MARK, Mark, MarkFile, Position, read_newest};
 use crate::record::{
     AppendError, Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad,
 };
+use crate::segment_file::SegmentFile;
+use crate::summary::Summary;
 use std::io;
 
 /// Entries that are read and written at a time: 1 MiB.
@@ -35,7 +37,7 @@ pub(crate) fn recover<D: Disk>(
     check_table(&settings.channels)?;
     let (files, created) = match sweep(&disk)? {
         files if files.is_empty() => (vec![begin(&disk, &settings, new_log_id, wall_ns())?], true),
-        files => (files, false),
+        files => (begin_behind_compressed(&disk, files, wall_ns())?, false),
     };
     let headers = Headers::read(&disk, &files)?;
     if headers.any.channels != settings.channels {
@@ -45,7 +47,8 @@ pub(crate) fn recover<D: Disk>(
     let (mut mark_file, mark) = MarkFile::open(&disk, log_id)?;
     let grant = mark.and_then(|mark| mark.grant);
 
-    let Scan { mut last, len, trusted, end, rotten } = scan(&disk, &files, mark, headers.last)?;
+    let summed_up = summed_up(&disk, &files, log_id)?;
+    let Scan { mut last, len, trusted, end, rotten } = scan(&disk, &files, mark, summed_up, headers.last)?;
     let header = Header { created_ns: wall_ns(), ..headers.any };
     write_again(&disk, &mut last, &header, trusted, end.seq, len)?;
     if mark.is_none_or(|mark| mark.durable != end) {
@@ -119,11 +122,35 @@ fn begin<D: Disk>(
     }
     let channels = settings.channels.clone();
     let header = Header { log_id, first_seq: 1, epoch: 0, created_ns, channels };
-    let segment = Segment { first: 1, bad: false };
+    let segment = Segment::plain(1);
     let file = build(disk, &header)?;
     sync_new(disk, &file, 1)?;
     publish(disk, segment)?;
     Ok(segment)
+}
+
+/// A compressed segment is never written again: if it is the last one, an empty one is begun behind it.
+fn begin_behind_compressed<D: Disk>(
+    disk: &D,
+    mut files: Vec<Segment>,
+    created_ns: u64,
+) -> Result<Vec<Segment>, RecordError> {
+    let last = last_of(&files);
+    if last.form != Form::Compressed {
+        return Ok(files);
+    }
+    let header =
+        read_header(disk, last)?.ok_or_else(|| RecordError::Header { place: disk.place(&last.name()) })?;
+    let file = SegmentFile::open(disk, last).map_err(|e| DiskError::new(disk, "open", &last.name(), e))?;
+    let mut entry = Vec::new();
+    file.read(disk, file.end() - 1, None, 1, &mut entry)?;
+    let epoch = entry.first_chunk().map_or(header.epoch, |b| Entry::from_bytes(b).epoch);
+    let segment = Segment::plain(file.end());
+    let file = build(disk, &Header { first_seq: segment.first, epoch, created_ns, ..header })?;
+    sync_new(disk, &file, segment.first)?;
+    publish(disk, segment)?;
+    files.push(segment);
+    Ok(files)
 }
 
 /// What a mark says is durable in a directory without segments: somebody has removed them.
@@ -167,6 +194,17 @@ fn read_header<D: Disk>(disk: &D, segment: Segment) -> Result<Option<Header>, Di
     Ok(Header::decode(&b).filter(|header| header.first_seq == segment.first))
 }
 
+/// What is known of the entries before the first one that must be there: nothing, or the summary says it.
+fn summed_up<D: Disk>(disk: &D, files: &[Segment], log_id: u64) -> Result<Position, RecordError> {
+    let first = files.first().map_or(1, |segment| segment.first);
+    let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
+    let position = summary.map_or(Position::default(), |summary| summary.position);
+    if first > position.seq + 1 {
+        return Err(RecordError::Missing { seq: position.seq + 1, place: disk.place("") });
+    }
+    Ok(position)
+}
+
 /// What of the record counts.
 struct Scan<F> {
     last: Last<F>,
@@ -183,15 +221,15 @@ fn scan<D: Disk>(
     disk: &D,
     files: &[Segment],
     mark: Option<Mark>,
+    summed_up: Position,
     last_header: Option<Header>,
 ) -> Result<Scan<D::File>, RecordError> {
     let segment = last_of(files);
     let file = open(disk, segment)?;
     let len = disk.len(&file).map_err(|e| DiskError::new(disk, "measure", &segment.name(), e))?;
-    let mut trusted = match mark {
-        Some(mark) => mark.durable,
-        None => Position { seq: first_of(files) - 1, ..Position::default() },
-    };
+    // The mark may lag behind what was removed.
+    let mut trusted =
+        mark.map(|mark| mark.durable).filter(|durable| durable.seq > summed_up.seq).unwrap_or(summed_up);
     let mut rotten = 0;
     while trusted.seq + 1 < segment.first {
         rotten += trust_segment(disk, files, &mut trusted)?;
@@ -216,13 +254,13 @@ fn trust_segment<D: Disk>(disk: &D, files: &[Segment], at: &mut Position) -> Res
     let (Some(&segment), Some(&after)) = (files.get(next.wrapping_sub(1)), files.get(next)) else {
         return Err(RecordError::Missing { seq: at.seq + 1, place: disk.place("") });
     };
-    let file = open(disk, segment)?;
+    let file =
+        SegmentFile::open(disk, segment).map_err(|e| DiskError::new(disk, "open", &segment.name(), e))?;
     let mut rotten = 0;
     let mut buf = Vec::new();
     while at.seq + 1 < after.first {
-        buf.resize((after.first - 1 - at.seq).min(CHUNK) as usize * LEN, 0);
-        let n = read(disk, &file, segment, &mut buf, offset_of(segment.first, at.seq + 1))?;
-        let (entries, _) = buf.get(..n).unwrap_or_default().as_chunks::<LEN>();
+        file.read(disk, at.seq + 1, Some(after.first), CHUNK as usize, &mut buf)?;
+        let (entries, _) = buf.as_chunks::<LEN>();
         if entries.is_empty() {
             return Err(RecordError::Missing { seq: at.seq + 1, place: disk.place(&segment.name()) });
         }
@@ -290,7 +328,7 @@ fn write_again<D: Disk>(
     end: u64,
     len: u64,
 ) -> Result<(), DiskError> {
-    if !last.segment.bad {
+    if !last.segment.is_bad() {
         match in_place(disk, last, trusted.seq, end, len) {
             Err(e) if e.trouble() == Trouble::Damaged => {}
             done => return done,
@@ -324,7 +362,7 @@ fn in_new_segment<D: Disk>(
     trusted: Position,
     end: u64,
 ) -> Result<(), DiskError> {
-    let segment = Segment { first: trusted.seq + 1, bad: false };
+    let segment = Segment::plain(trusted.seq + 1);
     let header = Header { first_seq: segment.first, epoch: trusted.epoch, ..header.clone() };
     let file = build(disk, &header)?;
     copy(disk, last, trusted.seq, end, &file, segment.first)?;
@@ -376,16 +414,12 @@ fn read<D: Disk>(
 }
 
 fn sync_new<D: Disk>(disk: &D, file: &D::File, first: u64) -> Result<(), DiskError> {
-    disk.sync_data(file).map_err(|e| DiskError::new(disk, "sync", &new_name(first), e))
+    disk.sync_data(file).map_err(|e| DiskError::new(disk, "sync", &Segment::plain(first).new_name(), e))
 }
 
-// A record has at least one segment when these are called; 1 is where it begins.
-fn first_of(files: &[Segment]) -> u64 {
-    files.first().map_or(1, |segment| segment.first)
-}
-
+// A record has at least one segment when this is called.
 fn last_of(files: &[Segment]) -> Segment {
-    files.last().copied().unwrap_or(Segment { first: 1, bad: false })
+    files.last().copied().unwrap_or(Segment::plain(1))
 }
 
 #[cfg(test)]

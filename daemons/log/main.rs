@@ -1,6 +1,7 @@
 //! ipc-log makes every accepted entry durable, once and in order: the record is the truth.
 #![forbid(unsafe_code)]
 
+mod keeper;
 mod recorder;
 mod text;
 mod writer;

@@ -24,6 +24,7 @@ use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
 
+use crate::keeper;
 use crate::text;
 use crate::writer::{Done, Job, Shared, Writer, show_grant, state_of};
 
@@ -69,7 +70,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
     let intake = begin(context, &shared, &record);
-    let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us);
+    let keeper = keeper::start(&record, &context.config)?;
+    let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us, keeper);
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 

@@ -18,7 +18,8 @@ use ipc_pipeline::daemon::Said;
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
 use ipc_pipeline::text::{Form, Lines, seq_of};
-use ipc_pipeline::timeline::Timeline;
+use ipc_pipeline::timeline::wall_before;
+use ipc_pipeline::wall::WallClock;
 use rustix::fs::FlockOperation;
 
 use crate::writer::Shared;
@@ -56,7 +57,7 @@ struct Open {
     file: File,
     reader: RecordReader,
     lines: Lines,
-    timeline: Timeline,
+    wall: WallClock,
     next: u64,
     chunk: Vec<u8>,
     text: Vec<u8>,
@@ -138,9 +139,9 @@ impl TextFile {
             file.write_all(heading(reader.log_id(), after).as_bytes()).map_err(self.error("write"))?;
         }
         let next = last.max(after).saturating_add(1);
-        let timeline = Timeline::before(&mut reader, next)?;
+        let wall = wall_before(&mut reader, next)?;
         let lines = Lines::new(Form::People, false, reader.channels());
-        Ok(Open { file, reader, lines, timeline, next, chunk: Vec::new(), text: Vec::new() })
+        Ok(Open { file, reader, lines, wall, next, chunk: Vec::new(), text: Vec::new() })
     }
 
     /// Where the last whole line ends, and up to which entry the file has come; `None` for a file without one.
@@ -175,7 +176,7 @@ impl TextFile {
 
     /// Writes the lines of the next chunk; false: it cannot be read now.
     fn write_some(&self, open: &mut Open, durable: u64) -> Result<bool, TextError> {
-        let Open { file, reader, lines, timeline, next, chunk, text } = open;
+        let Open { file, reader, lines, wall, next, chunk, text } = open;
         let most = usize::try_from(durable - *next).unwrap_or(MAX_READ).saturating_add(1);
         text.clear();
         match reader.read(*next, most, chunk) {
@@ -184,15 +185,16 @@ impl TextFile {
                 let Some(first) = after else { return Ok(false) };
                 text.extend_from_slice(format!("# entries {next} to {} are gone\n", first - 1).as_bytes());
                 *next = first;
+                *wall = wall_before(reader, first)?;
             }
             read => *next += read? as u64,
         }
         let (entries, _) = chunk.as_chunks::<LEN>();
         for entry in entries.iter().map(Entry::from_bytes) {
             let Some(kind) = entry.kind().filter(|_| entry.is_whole()) else { continue };
-            timeline.take(&entry, kind);
+            wall.take(&entry, kind);
             if entry.is_sample() {
-                lines.put(text, &entry, timeline.wall_ns(entry.t_ns));
+                lines.put(text, &entry, wall.at(entry.t_ns));
             }
         }
         file.write_all(text).map_err(self.error("write"))?;

@@ -17,6 +17,8 @@ use ipc_pipeline::record::{AppendError, Record};
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
 
+use crate::keeper::Bell;
+
 /// How long to wait before what the disk refused is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -139,6 +141,9 @@ pub struct Writer {
     group_ns: u64,
     last_commit: u64,
     rewinds: u64,
+    keeper: Bell,
+    /// What the keeper was told last.
+    sealed_before: u64,
     said: Said,
 }
 
@@ -150,12 +155,25 @@ impl Writer {
         sync: Sync,
         jobs: Receiver<Job>,
         done: Sender<Done>,
+        keeper: Bell,
     ) -> Writer {
         let group_ns = match sync {
             Sync::Every(group) => group.as_nanos() as u64,
             Sync::Always => 0,
         };
-        Writer { record, shared, jobs, done, group_ns, last_commit: 0, rewinds: 0, said: Said::default() }
+        let sealed_before = record.sealed_before();
+        Writer {
+            record,
+            shared,
+            jobs,
+            done,
+            group_ns,
+            last_commit: 0,
+            rewinds: 0,
+            keeper,
+            sealed_before,
+            said: Said::default(),
+        }
     }
 
     /// Works until told to stop.
@@ -235,6 +253,10 @@ impl Writer {
             }
         }
         self.shared.count(2, bytes.len() as u64);
+        if self.record.sealed_before() != self.sealed_before {
+            self.sealed_before = self.record.sealed_before();
+            self.keeper.ring();
+        }
     }
 
     /// Everything appended becomes durable, and everybody may know it.

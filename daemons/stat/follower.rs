@@ -14,7 +14,7 @@ use ipc_pipeline::intake::read_window;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, OwnPage, PeerPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
-use ipc_pipeline::reader::RecordReader;
+use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::register::Register;
 use ipc_pipeline::ring;
 use ipc_pipeline::segment::{Access, Segments, Shm};
@@ -214,8 +214,9 @@ impl Follower {
         }
         (self.log_id, self.catch_up) = (log_id, durable);
         self.record = None;
-        let kept = self.newest_checkpoint(log_id, durable);
-        self.fold = kept.unwrap_or_else(|| Fold::with(&self.settings));
+        self.fold = Fold::with(&self.settings);
+        let known = self.newest_checkpoint(log_id, durable).or_else(|| self.summed_up(durable));
+        self.fold = known.unwrap_or_else(|| Fold::with(&self.settings));
         self.replay_ns = 0;
         self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
         self.page.set_identity(log_id, self.fold.epoch);
@@ -230,6 +231,13 @@ impl Follower {
             let entry = self.entry(n)?;
             (suits && checkpoint.fits(log_id, &entry)).then_some(checkpoint.fold)
         })
+    }
+
+    /// What the record's summary says, if it is ahead of us: the entries up to it may have been removed.
+    fn summed_up(&mut self, durable: u64) -> Option<Fold> {
+        let summary = self.record()?.summary().ok()??;
+        let newer = self.fold.n < summary.n() && summary.n() <= durable;
+        newer.then(|| summary.fold.go_on_with(&self.settings))
     }
 
     fn entry(&mut self, seq: u64) -> Option<Entry> {
@@ -252,7 +260,7 @@ impl Follower {
         let begun = sys::monotonic_ns();
         let before = self.fold.n;
         let wanted = (durable - before).min(CHUNK as u64) as usize;
-        if !self.read_spool(wanted) && !self.read_record(wanted) {
+        if !self.read_spool(wanted) && !self.read_record(wanted, durable) {
             return false;
         }
         if let Err(e) = self.fold.fold_bytes(&self.buffer) {
@@ -277,8 +285,8 @@ impl Follower {
         n > 0
     }
 
-    /// From the record: it has everything that is durable.
-    fn read_record(&mut self, wanted: usize) -> bool {
+    /// From the record: it has everything that is durable, or what was removed of it is summed up.
+    fn read_record(&mut self, wanted: usize, durable: u64) -> bool {
         let from = self.fold.n + 1;
         let mut bytes = std::mem::take(&mut self.buffer);
         let read = self.record().map(|r| r.read(from, wanted, &mut bytes));
@@ -288,6 +296,7 @@ impl Follower {
                 self.counts.replayed += n as u64;
                 n > 0
             }
+            Some(Err(ReadError::Missing { .. })) if self.skip_removed(durable) => true,
             Some(Err(e)) => {
                 if self.said.is_new("record") {
                     log::error!("{e}. Trying again every 100 ms");
@@ -297,6 +306,15 @@ impl Follower {
             }
             None => false,
         }
+    }
+
+    /// The next entries were removed before we came to them: the fold goes on as if it had taken them.
+    fn skip_removed(&mut self, durable: u64) -> bool {
+        let Some(fold) = self.summed_up(durable) else { return false };
+        log::info!("entries up to {} were removed from the record: going on from their summary", fold.n);
+        self.fold = fold;
+        self.buffer.clear();
+        true
     }
 
     /// A durable entry is damaged: it counts as CORRUPT, as `verify` counts it, and the fold goes on behind it.

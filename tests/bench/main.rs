@@ -2,6 +2,7 @@
 //! it). Never a timed test: nothing fails here.
 #![forbid(unsafe_code)]
 
+mod compressed;
 mod latency;
 mod pipeline;
 mod probe;
@@ -15,13 +16,16 @@ fn main() {
         Some("ring-reader") => ring::reader(&args[1..]),
         Some("latency-waiter") => latency::waiter(&args[1..]),
         Some("futex-waiter") => latency::futex_waiter(&args[1..]),
+        Some("compressed") => compressed::run(),
         Some("ring") => ring::run(),
         Some("latency") => latency::run(),
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
         Some("statistics") => statistics::run(),
         Some(other) => {
-            println!("unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics")
+            println!(
+                "unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics, compressed"
+            )
         }
         None => {
             ring::run();
@@ -29,6 +33,7 @@ fn main() {
             pipeline::idle();
             pipeline::run();
             statistics::run();
+            compressed::run();
         }
     }
 }

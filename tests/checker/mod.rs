@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // each test program uses its own part of the judge
 
 mod bytes;
+mod compressed;
 mod fold;
 mod grid;
 mod more;

@@ -1,7 +1,7 @@
 //! Reading a record: which file holds which entry, and the mark.
 
-use super::Faults;
 use super::bytes::{crc, u32_at, u64_at};
+use super::{Faults, compressed};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -182,19 +182,22 @@ fn segments(dir: &Path, faults: &mut Faults) -> Vec<Part> {
         }
     };
     // Of two files with one first seq the segment counts, not the `.bad` one: that comes first and ends at once.
-    parts.sort_by_key(|p| (p.first, !p.bad));
+    parts.sort_by_key(|p| (p.first, !p.bad, p.path.clone()));
+    // A segment that has been compressed and is not yet removed: either counts.
+    parts.dedup_by(|next, kept| next.first == kept.first && !kept.bad);
     parts
 }
 
 fn part(path: &Path, faults: &mut Faults) -> Option<Part> {
     let name = path.file_name()?.to_str()?;
-    let bad = name.ends_with(".seg.bad");
-    let digits = name.strip_suffix(if bad { ".seg.bad" } else { ".seg" })?;
+    let ending = [".seg.bad", ".segz", ".seg"].into_iter().find(|ending| name.ends_with(ending))?;
+    let (bad, digits) = (ending == ".seg.bad", name.strip_suffix(ending)?);
     let Some(first) = digits.parse().ok().filter(|_| digits.len() == 20) else {
         faults.add(format!("{}: not the name of a segment", path.display()));
         return None;
     };
-    let file = File::open(path).map_err(|e| faults.add(format!("{}: {e}", path.display()))).ok()?;
+    let file = if ending == ".segz" { compressed::plain(path, faults) } else { File::open(path) };
+    let file = file.map_err(|e| faults.add(format!("{}: {e}", path.display()))).ok()?;
     let bytes = file.metadata().expect("fstat of an open file").len();
     let end = first + bytes.saturating_sub(HEADER) / ENTRY;
     Some(Part { path: path.into(), file, first, end, bytes, bad, epoch_before: 0 })

@@ -136,6 +136,12 @@ pub struct LogConfig {
     pub segment: u64,
     /// A plain text file with every durable sample.
     pub text: Option<PathBuf>,
+    /// Compress segments that are no longer written.
+    pub compress: bool,
+    /// Remove the oldest segments while the files of the record are larger, in bytes: 1 MiB to 64 TiB. `None`: keep all.
+    pub keep_size: Option<u64>,
+    /// Remove segments whose entries are all older: 1 min to 36,500 d. `None`: keep all.
+    pub keep_time: Option<Duration>,
 }
 
 impl LogConfig {
@@ -201,7 +207,14 @@ impl Default for EdgeConfig {
 
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig { sync: Sync::Every(Duration::from_millis(50)), segment: 64 << 20, text: None }
+        LogConfig {
+            sync: Sync::Every(Duration::from_millis(50)),
+            segment: 64 << 20,
+            text: None,
+            compress: false,
+            keep_size: None,
+            keep_time: None,
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use std::time::Duration;
 /// 1 MHz to 0.01 Hz.
 const PERIOD_PS: RangeInclusive<u128> = 1_000_000..=100_000_000_000_000;
 const SEGMENT: RangeInclusive<u64> = 64 << 10..=16 << 30;
+const KEEP_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 46;
+const KEEP_TIME: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(36_500 * 86_400);
 const CAPACITY: RangeInclusive<u64> = 256..=67_108_864;
 const WINDOW_SAMPLES: RangeInclusive<u64> = 1..=1_000_000_000_000;
 const LENGTH_ALLOWED: &str =
@@ -156,10 +158,21 @@ fn log(s: &mut Section) -> LogConfig {
     let text = s.text("text", "a file, like \"samples.txt\"", |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
     });
+    let keep_size =
+        s.text("keep_size", "a size from 1MiB to 65536GiB in B KiB MiB GiB, like \"10GiB\"", |text| {
+            units::size(text).filter(|size| KEEP_SIZE.contains(size))
+        });
+    let keep_time =
+        s.text("keep_time", "a duration from 1min to 36500d in s min h d, like \"30d\"", |text| {
+            duration_in(text, KEEP_TIME)
+        });
     LogConfig {
         sync: or(sync, default.sync),
         segment: or(segment, default.segment),
         text: text.map(|found| found.value),
+        compress: or(s.flag("compress"), default.compress),
+        keep_size: keep_size.map(|found| found.value),
+        keep_time: keep_time.map(|found| found.value),
     }
 }
 

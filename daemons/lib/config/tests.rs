@@ -86,7 +86,12 @@ fn every_key_arrives() {
         },
         spool: SpoolConfig { capacity: 256 },
         edge: EdgeConfig::default(),
-        log: LogConfig { sync: Sync::Always, segment: 65_536, text: Some("s.txt".into()) },
+        log: LogConfig {
+            sync: Sync::Always,
+            segment: 65_536,
+            text: Some("s.txt".into()),
+            ..LogConfig::default()
+        },
         stat: StatConfig {
             checkpoint: Duration::from_secs(3600),
             settings: Settings {

@@ -8,13 +8,14 @@ const PS_PER_S: u128 = 1_000_000_000_000;
 const PS_PER_NS: u128 = 1000;
 
 /// Units of time in picoseconds.
-const TIME: [(&str, u128); 6] = [
+const TIME: [(&str, u128); 7] = [
     ("ns", PS_PER_NS),
     ("us", 1_000_000),
     ("ms", 1_000_000_000),
     ("s", PS_PER_S),
     ("min", 60 * PS_PER_S),
     ("h", 3600 * PS_PER_S),
+    ("d", 86_400 * PS_PER_S),
 ];
 /// Units of rate in thousandths of a hertz.
 const FREQUENCY: [(&str, u128); 5] =

@@ -162,6 +162,16 @@ pub fn start_write_back(file: &File, offset: u64, len: u64) {
     };
 }
 
+/// Puts this thread behind all others: it gets processor and disk when nobody else wants them. What the kernel refuses is
+/// left as it is.
+pub fn become_idle() {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    let _ = rustix::process::setpriority_process(None, 19); // on Linux of the calling thread alone
+    // SAFETY: a plain system call with numbers; 0 is the calling thread.
+    let _ = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE) };
+}
+
 /// Makes the child of `command` lead a process group of its own and die with the process that starts it.
 pub fn dies_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();

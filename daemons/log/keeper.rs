@@ -1,0 +1,87 @@
+//! The keeper: a thread of ipc-log that looks after sealed segments. It compresses them, and removes the oldest when there
+//! are too many. It gets processor and disk only when nobody else wants them, and nobody ever waits for it.
+#![forbid(unsafe_code)]
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use ipc_pipeline::compress::compress_sealed;
+use ipc_pipeline::config::{Config, LogConfig};
+use ipc_pipeline::daemon::{Failure, Said};
+use ipc_pipeline::disk::{DirDisk, DiskError};
+use ipc_pipeline::record::Record;
+use ipc_pipeline::retention::{Keep, remove_oldest};
+use ipc_pipeline::settings::Settings;
+use ipc_pipeline::sys;
+
+/// So often it looks by itself: segments grow old, and what failed is tried again.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Tells the keeper that a segment was sealed. Never waits.
+pub struct Bell(Option<SyncSender<()>>);
+
+impl Bell {
+    /// There is work.
+    pub fn ring(&self) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(()); // full: it is told already
+        }
+    }
+}
+
+struct Keeper {
+    disk: DirDisk,
+    log_id: u64,
+    config: LogConfig,
+    /// Of the statistics, for the summary of what is removed.
+    settings: Settings,
+    said: Said,
+}
+
+/// Starts the keeper, if the configuration gives it work. It ends with the process; what it had begun is swept by the next
+/// life.
+pub fn start(record: &Record<DirDisk>, whole: &Config) -> Result<Bell, Failure> {
+    let config = &whole.log;
+    if !config.compress && config.keep_size.is_none() && config.keep_time.is_none() {
+        return Ok(Bell(None));
+    }
+    let refused = |e| Failure::system(format!("cannot start the thread that keeps the record: {e}"));
+    let disk = record.disk().try_clone().map_err(refused)?;
+    let (log_id, config) = (record.log_id(), config.clone());
+    let settings = whole.stat.settings.clone();
+    let keeper = Keeper { disk, log_id, config, settings, said: Said::default() };
+    let (sender, rung) = sync_channel(1);
+    let spawned = std::thread::Builder::new().name("keeper".into()).spawn(move || keeper.run(&rung));
+    spawned.map_err(refused)?;
+    Ok(Bell(Some(sender)))
+}
+
+impl Keeper {
+    fn run(mut self, rung: &Receiver<()>) {
+        sys::become_idle();
+        loop {
+            match self.look() {
+                Ok(()) => self.said.clear(),
+                Err(e) if self.said.is_new(&e.to_string()) => {
+                    log::warn!("{e}. The record is whole as it is; it is tried again every minute");
+                }
+                Err(_) => {}
+            }
+            if rung.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
+    fn look(&self) -> Result<(), DiskError> {
+        if self.config.compress {
+            compress_sealed(&self.disk, &|| true)?;
+        }
+        let keep = Keep { size: self.config.keep_size, time: self.config.keep_time };
+        let removed = remove_oldest(&self.disk, self.log_id, keep, &self.settings, sys::wall_ns())?;
+        if let Some(summary) = removed {
+            log::info!("removed the entries up to {} from the record; their summary is kept", summary.n());
+        }
+        Ok(())
+    }
+}

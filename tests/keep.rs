@@ -1,0 +1,177 @@
+//! Keeping a record: compressed segments, removed ones, archives. Real processes; whatever is killed, every total stays
+//! right, and what is still there is what was written.
+//!
+//! `KEEP_KILLS` changes the number of kills.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use harness::{Pipeline, Role, value, wait_until};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+const BOUND: Duration = Duration::from_secs(60);
+const FAST: &str =
+    "[conv]\nrate = \"max\"\n[spool]\ncapacity = 1024\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\n";
+
+fn segments(dir: &Path, ending: &str) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(ending)).count()
+}
+
+fn sum(lines: u64) -> i64 {
+    (0..lines).map(|i| i64::from(value(i))).sum()
+}
+
+/// What `verify` says; all must be true, and the totals those of the first `lines` lines of the source.
+#[track_caller]
+fn verified(p: &Pipeline, lines: u64) -> Value {
+    let said: Value = serde_json::from_str(&p.expect(&["verify", "--json"], 0)).unwrap();
+    let channel = &said["channels"][0];
+    assert_eq!(channel["count"].as_u64(), Some(lines));
+    assert_eq!(channel["sum"].as_str(), Some(&*sum(lines).to_string()));
+    assert_eq!(
+        (channel["first"].as_i64(), said["lost"]["corrupt"].as_u64()),
+        (Some(value(0).into()), Some(0))
+    );
+    said
+}
+
+/// The values of an export, with the number of the line of the first one.
+fn exported(p: &Pipeline, lines: u64) -> (u64, Vec<i32>) {
+    let csv = p.expect(&["export"], 0);
+    let values: Vec<i32> =
+        csv.lines().skip(1).map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    (lines - values.len() as u64, values)
+}
+
+#[test]
+fn a_compressed_record_is_the_same_record() {
+    let lines = 60_000;
+    let mut p = Pipeline::of_lines(lines, &format!("{FAST}compress = true\n"));
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    p.judge_lines(lines);
+    let before = p.expect(&["export"], 0);
+    assert!(p.expect(&["compress"], 0).starts_with("compressed: "));
+    assert_eq!(segments(&p.record(), ".seg"), 0);
+    assert!(segments(&p.record(), ".segz") >= 30);
+    assert!(before == p.expect(&["export"], 0));
+    p.judge_lines(lines);
+    // It goes on behind what is compressed.
+    p.write_lines("in.txt", 0..lines + 10);
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    p.judge_lines(lines + 10);
+    p.assert_nothing_left();
+}
+
+#[test]
+fn ipc_log_compresses_what_is_full() {
+    let config = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\ncompress = true\n";
+    let p = Pipeline::of_lines(1_000_000, config);
+    let mut run = p.run(&[]);
+    let dir = p.record();
+    wait_until("some segments are compressed", BOUND, || dir.exists() && segments(&dir, ".segz") >= 3);
+    p.expect(&["verify"], 0); // while it goes on
+    run.signal(rustix::process::Signal::INT);
+    run.ends_with(0, BOUND);
+    p.judge();
+}
+
+#[test]
+fn what_is_removed_stays_in_all_totals() {
+    let lines = 200_000;
+    let mut p = Pipeline::of_lines(lines, &format!("{FAST}keep_size = \"1MiB\"\n"));
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    // The keeper may have been late: its next life is not.
+    let mut run = p.run(&["--for", "300ms"]);
+    run.wait(BOUND);
+    let said = verified(&p, lines);
+    let removed = said["summed_up"].as_u64().unwrap();
+    assert!(removed > lines / 2 && !p.record().join(format!("{:020}.seg", 1)).exists(), "{removed} removed");
+    let (from, values) = exported(&p, lines);
+    assert!(from > 0 && (from..lines).zip(&values).all(|(line, v)| *v == value(line)));
+    // stat begins with the summary when it has nothing else, and ends with the same numbers.
+    fs::remove_dir_all(p.record().with_file_name("stat")).unwrap();
+    p.write_lines("in.txt", 0..lines + 5);
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    let last = run.last_line();
+    assert!(last.contains(&format!("n={} sum={} ", lines + 5, sum(lines + 5))), "{last}");
+    assert_eq!(verified(&p, lines + 5)["stat"]["result"], "equal");
+    // Without the summary nobody knows what was there.
+    fs::remove_file(p.record().join("summary")).unwrap();
+    p.expect(&["verify"], 1);
+    let mut run = p.run(&[]);
+    assert_ne!(run.wait(BOUND), 0);
+    assert!(run.err().contains("entry 1 was durable"), "{}", run.err());
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
+/// log and stat are killed over and over while segments are compressed and removed under them.
+#[test]
+fn kills_while_segments_are_compressed_and_removed() {
+    let kills: u32 = std::env::var("KEEP_KILLS").map_or(30, |n| n.parse().unwrap());
+    let lines = 10_000 + u64::from(kills) * 4_000;
+    let config = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 16384\n\
+                  [log]\nsync = \"5ms\"\nsegment = \"64KiB\"\ncompress = true\nkeep_size = \"1MiB\"\n";
+    let mut p = Pipeline::of_lines(lines, config);
+    let mut run = p.run(&[]);
+    run.wait_for_durable(1, BOUND);
+    let mut rng = fastrand::Rng::with_seed(7);
+    for _ in 0..kills {
+        sleep(Duration::from_millis(rng.u64(0..150)));
+        run.kill(if rng.u8(0..3) > 0 { Role::Log } else { Role::Stat });
+    }
+    run.ends_with(0, BOUND * 4);
+    let last = run.last_line();
+    assert!(last.contains(&format!("n={lines} sum={} ", sum(lines))), "{last}");
+    verified(&p, lines);
+    let (from, values) = exported(&p, lines);
+    assert!((from..lines).zip(&values).all(|(line, v)| *v == value(line)));
+    p.assert_nothing_left();
+}
+
+#[test]
+fn an_archive_stays_readable_and_a_new_record_begins() {
+    let lines = 20_000;
+    let mut p = Pipeline::of_lines(lines, FAST);
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    let before = p.expect(&["export"], 0);
+    p.expect(&["archive", "--to", "nowhere"], 71);
+    let said = p.expect(&["archive", "--compress"], 0);
+    assert!(said.contains("compressed: ") && said.contains("the next run begins a new record"), "{said}");
+    assert!(!p.record().exists());
+    let state = fs::read_dir(p.record().parent().unwrap()).unwrap();
+    let old = state.map(|d| d.unwrap().path()).find(|d| d.to_str().unwrap().contains("/log-")).unwrap();
+    assert!(before == p.expect(&["export", old.to_str().unwrap()], 0));
+    p.expect(&["verify", old.to_str().unwrap()], 0);
+    p.expect(&["archive"], 2);
+    let mut run = p.run(&[]);
+    run.ends_with(0, BOUND);
+    p.judge_lines(lines);
+    assert_eq!(segments(&old, ".seg"), 0);
+    p.assert_nothing_left();
+}
+
+#[test]
+fn a_running_pipeline_is_not_archived() {
+    let mut p = Pipeline::new("");
+    let mut run = p.run(&[]);
+    run.wait_for_durable(4, BOUND);
+    p.expect(&["archive"], 75);
+    p.expect(&["compress"], 75);
+    assert!(run.is_running() && p.record().exists());
+    run.signal(rustix::process::Signal::INT);
+    run.ends_with(0, BOUND);
+    p.judge();
+    p.assert_nothing_left();
+}
