@@ -45,11 +45,14 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("record", &["disk", "entry", "header", "mark", "recovery"]),
         ("recovery", &["disk", "entry", "header", "mark", "record", "segment_file", "summary"]),
         ("register", &["segment", "snapshot"]),
-        ("retention", &["disk", "header", "segment_file", "summary"]),
+        ("retention", &["disk", "header", "segment_file", "settings", "summary"]),
         ("segment", &["sys"]),
         ("segment_file", &["block", "disk", "entry", "header"]),
         ("spool", &["entry", "ring", "segment"]),
-        ("summary", &["audit", "checkpoint", "disk", "entry", "fields", "fold", "header", "mark", "wall"]),
+        (
+            "summary",
+            &["audit", "checkpoint", "disk", "entry", "fields", "fold", "header", "mark", "settings", "wall"],
+        ),
         ("timeline", &["entry", "reader", "wall"]),
     ],
     &[
