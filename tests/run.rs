@@ -5,6 +5,7 @@
 mod checker;
 mod harness;
 
+use checker::BAD;
 use harness::{Foreground, Pipeline, Role, Spool, process, samples, signal_pid, value, wait_until};
 use rustix::process::Signal;
 use std::fs;
