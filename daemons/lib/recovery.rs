@@ -345,12 +345,12 @@ fn in_place<D: Disk>(
     len: u64,
 ) -> Result<(), DiskError> {
     let whole = offset_of(last.segment.first, end + 1);
-    if len <= whole && trusted == end {
-        return Ok(());
-    }
     let fail = |doing| move |e| DiskError::new(disk, doing, &last.segment.name(), e);
-    disk.set_len(&last.file, whole).map_err(fail("cut"))?;
-    copy(disk, last, trusted, end, &last.file, last.segment.first)?;
+    if len > whole || trusted != end {
+        disk.set_len(&last.file, whole).map_err(fail("cut"))?;
+        copy(disk, last, trusted, end, &last.file, last.segment.first)?;
+    }
+    // Also when nothing is to be done: an earlier life may have cut it without a sync, and a power cut would undo that.
     disk.sync_data(&last.file).map_err(fail("sync"))
 }
 
