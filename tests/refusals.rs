@@ -228,7 +228,7 @@ fn abandoning_that_fails_half_way() {
         let loss = entries(&p.record()).into_iter().find(|e| (e.kind, e.flags) == (LOSS, ABANDONED)).unwrap();
         assert_eq!(loss.count(), head - (loss.seq - 1));
         assert_eq!((report.lost[ABANDONED as usize], report.epochs), (loss.count(), 2));
-        assert!(run.last_line().contains(&format!("abandoned={}", loss.count())), "{}", run.last_line());
+        assert!(run.last_print_says(&format!("abandoned={}", loss.count())), "{}", run.out());
     }
 }
 

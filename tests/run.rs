@@ -53,7 +53,7 @@ fn the_reference_job_for_some_seconds() {
     assert!((3..=5).contains(&report.samples), "{} samples of 800 ms in 2.5 s", report.samples);
     assert!(samples(&report.record).iter().all(|e| (0..=100).contains(&e.value)));
     let last = run.last_line();
-    assert!(last.starts_with(&format!("value: n={} sum=", report.samples)), "{last}");
+    assert!(last.starts_with(&format!("value: n={} mean=", report.samples)), "{last}");
     p.assert_nothing_left();
 }
 
@@ -74,7 +74,9 @@ fn a_file_to_its_end_and_its_export() {
     let mut run = p.run(&[]);
     ended_well(&mut p, &mut run, 20_000);
     let sum: i64 = (0..20_000).map(|i| i64::from(value(i))).sum();
-    assert!(run.last_line().contains(&format!(" sum={sum} ")), "{}", run.last_line());
+    let mean = sum.unsigned_abs() * 50; // in millionths, as 20,000 * 50 is a million
+    let mean = format!("{}{}.{:06}", if sum < 0 { "-" } else { "" }, mean / 1_000_000, mean % 1_000_000);
+    assert!(run.last_line().contains(&format!(" mean={mean} ")), "{}", run.last_line());
     let csv = p.expect(&["export", "--format", "csv"], 0);
     let values: Vec<i32> =
         csv.lines().skip(1).map(|l| l.rsplit(',').next().unwrap().parse().unwrap()).collect();
@@ -265,7 +267,7 @@ fn bad_lines_are_skipped_and_counted() {
     run.ends_with(0, BOUND);
     let report = p.judge_lines(5000);
     assert_eq!((report.samples, report.lost[BAD as usize]), (4000, 1000));
-    assert!(run.last_line().contains("bad=1000"), "{}", run.last_line());
+    assert!(run.last_print_says("bad=1000"), "{}", run.out());
     assert!(run.err().contains("further ones are only counted"), "{}", run.err());
 }
 

@@ -63,7 +63,7 @@ impl Standings {
     /// Entries that a power cut would take.
     pub fn at_risk(&self) -> u64 {
         let durable = self.durable();
-        self.spool.map_or(0, |s| s.head.saturating_sub(durable.max(s.tail)))
+        self.spool.map_or(0, |s| s.at_risk(durable))
     }
 }
 

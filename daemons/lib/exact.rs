@@ -68,12 +68,12 @@ impl Conversion {
 
     /// The smallest physical value: with a negative scale that of the largest code.
     pub fn min(&self, stats: &Stats) -> Exact {
-        self.value(if self.scale.digits < 0 { stats.max } else { stats.min })
+        self.value(if self.is_rising() { stats.min } else { stats.max })
     }
 
     /// The largest physical value.
     pub fn max(&self, stats: &Stats) -> Exact {
-        self.value(if self.scale.digits < 0 { stats.min } else { stats.max })
+        self.value(if self.is_rising() { stats.max } else { stats.min })
     }
 
     /// Their variance, (count * sum of squares - sum^2) / (count * (count - 1)), in squared units; `None` with fewer than

@@ -115,6 +115,11 @@ impl Percentile {
         Percentile::new(u32::try_from(millionths).ok()?)
     }
 
+    /// The same, counted from the largest value downwards.
+    pub fn from_above(self) -> Percentile {
+        Percentile(HUNDRED - self.0)
+    }
+
     /// In millionths of a percent.
     pub fn millionths(self) -> u32 {
         self.0

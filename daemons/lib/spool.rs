@@ -509,6 +509,11 @@ impl Overview {
         let (head, tail) = (words[HEAD].load(Ordering::Acquire), words[TAIL].load(Ordering::Acquire));
         Some(Overview { header, head, tail })
     }
+
+    /// Entries that are accepted and not yet durable, when log says that all up to `durable` are.
+    pub fn at_risk(&self, durable: u64) -> u64 {
+        self.head.saturating_sub(durable.max(self.tail))
+    }
 }
 
 /// A reader's side of the spool.

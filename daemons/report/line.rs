@@ -1,91 +1,242 @@
-//! The line that people read.
+//! What one print says: a snapshot, what is not in it, and how all of it is shown.
 #![forbid(unsafe_code)]
 
+use ipc_pipeline::config::{Config, Format};
+use ipc_pipeline::daemon;
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::{Losses, Stats};
 use ipc_pipeline::header::ChannelRow;
+use ipc_pipeline::settings::Percentile;
 use ipc_pipeline::snapshot::{Row, Snapshot};
+
+use crate::{csv, json, text};
+
+/// One print.
+pub struct News {
+    /// The newest snapshot.
+    pub snapshot: Snapshot,
+    /// How many snapshots since the last print are not shown.
+    pub coalesced: u64,
+    /// How many entries are accepted and not yet durable; `None`: not known.
+    pub at_risk: Option<u64>,
+}
 
 /// How values are shown.
 pub struct Style {
-    /// The channels, as the record keeps them.
-    pub channels: Vec<ChannelRow>,
+    /// In which form.
+    pub format: Format,
+    /// The channels, as they are configured.
+    pub channels: Vec<Channel>,
     /// Digits after the point of values that are no integers.
     pub digits: u8,
+    /// The percentiles that are asked for.
+    pub percentiles: Vec<Percentile>,
+    /// May the text have colours?
+    pub coloured: bool,
 }
 
-/// One line for each channel that has samples; one that says so if none has.
-pub fn lines(snapshot: &Snapshot, style: &Style) -> Vec<String> {
-    let losses = losses(&snapshot.losses);
-    let unknown = ChannelRow::default();
-    let row = |channel: u16| style.channels.get(channel as usize).unwrap_or(&unknown);
-    let of = |total: &Row| line(&total.stats, row(total.channel), style.digits) + &losses;
-    let lines: Vec<String> = snapshot.totals().map(of).collect();
-    if lines.is_empty() { vec![format!("{}: n=0{losses}", row(0).name)] } else { lines }
+/// How the values of a channel are shown.
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// Its unit; may be empty.
+    pub unit: String,
+    /// From its codes to physical values.
+    pub conversion: Conversion,
 }
 
-fn line(stats: &Stats, row: &ChannelRow, digits: u8) -> String {
-    let ChannelRow { name, unit, .. } = row;
-    let label = if unit.is_empty() { name.clone() } else { format!("{name} [{unit}]") };
-    let conversion = Conversion::of(row);
-    let value = |value: Exact| conversion.text(&value, digits);
-    format!(
-        "{label}: n={} sum={} mean={} stddev={} min={} max={} first={} last={}",
-        stats.count,
-        value(conversion.sum(stats)),
-        exact::text(conversion.mean(stats), digits),
-        exact::text(conversion.deviation(stats), digits),
-        value(conversion.min(stats)),
-        value(conversion.max(stats)),
-        value(conversion.value(stats.first)),
-        value(conversion.value(stats.last)),
-    )
+/// What a row says, as decimal text in the channel's unit; `None`: it has no such value.
+pub struct Numbers {
+    /// Sum of the samples.
+    pub sum: Option<String>,
+    /// Their mean, rounded to the digits of the style, as are the deviation, the fading average and the rate.
+    pub mean: Option<String>,
+    /// Their standard deviation.
+    pub deviation: Option<String>,
+    /// The smallest.
+    pub min: Option<String>,
+    /// The largest.
+    pub max: Option<String>,
+    /// The first one.
+    pub first: Option<String>,
+    /// The last one.
+    pub last: Option<String>,
+    /// The average with fading weights.
+    pub ewma: Option<String>,
+    /// The change from the last sample but one to the last one, per second.
+    pub rate: Option<String>,
+    /// Each percentile and its value, in rising order if they are configured so.
+    pub percentiles: Vec<(Percentile, Option<String>)>,
 }
 
-/// What is missing, if anything is.
-fn losses(losses: &Losses) -> String {
-    let parts = [
-        ("missed", losses.missed),
-        ("unread", losses.unread),
-        ("dropped", losses.full),
-        ("bad", losses.bad),
-        ("abandoned", losses.abandoned),
-        ("corrupt", losses.corrupt),
-    ];
-    parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(" {name}={n}")).collect()
+impl Style {
+    /// As it is configured.
+    pub fn of(config: &Config, coloured: bool) -> Style {
+        Style {
+            format: config.report.format,
+            channels: config.channels.iter().map(daemon::channel_row).map(Channel::of).collect(),
+            digits: config.report.digits,
+            percentiles: config.stat.settings.percentiles.clone(),
+            coloured,
+        }
+    }
+
+    /// What stands before everything else, if something does.
+    pub fn header(&self) -> Option<String> {
+        (self.format == Format::Csv).then(|| csv::header(self))
+    }
+
+    /// The lines of one print, without their ends.
+    pub fn lines(&self, news: &News) -> Vec<String> {
+        match self.format {
+            Format::Text => text::lines(news, self),
+            Format::Json => vec![json::line(news, self)],
+            Format::Csv => csv::lines(news, self),
+        }
+    }
+
+    /// How a row's channel is shown; one that is not configured shows its codes.
+    pub fn channel(&self, row: &Row) -> &Channel {
+        static UNKNOWN: Channel =
+            Channel { name: String::new(), unit: String::new(), conversion: Conversion::plain(0) };
+        self.channels.get(row.channel as usize).unwrap_or(&UNKNOWN)
+    }
+}
+
+impl Channel {
+    /// That of a row of the record's channel table.
+    pub fn of(row: ChannelRow) -> Channel {
+        Channel { conversion: Conversion::of(&row), name: row.name, unit: row.unit }
+    }
+
+    /// The percentile of the physical values that this one of the codes is: with a negative scale what was above is below.
+    pub fn percentile(&self, of_codes: Percentile) -> Percentile {
+        if self.conversion.is_rising() { of_codes } else { of_codes.from_above() }
+    }
+}
+
+impl News {
+    /// The rows; while there is no sample, one of the first channel that says so.
+    pub fn rows(&self) -> Vec<Row> {
+        if self.snapshot.rows.is_empty() { vec![Row::default()] } else { self.snapshot.rows.clone() }
+    }
+
+    /// What was lost, each by its name, and whether the samples themselves are gone rather than their instants.
+    pub fn losses(&self) -> [(&'static str, u64, bool); 6] {
+        let losses = &self.snapshot.losses;
+        [
+            ("missed", losses.missed, false),
+            ("unread", losses.unread, false),
+            ("dropped", losses.full, true),
+            ("bad", losses.bad, true),
+            ("abandoned", losses.abandoned, true),
+            ("corrupt", losses.corrupt, true),
+        ]
+    }
+}
+
+impl Numbers {
+    /// For people: single values too have at most `digits` digits after the point, unless their codes have more.
+    pub fn rounded(row: &Row, channel: &Channel, digits: u8) -> Numbers {
+        Numbers::with(row, channel, digits, digits)
+    }
+
+    /// For machines: single values and sums have all their digits.
+    pub fn exact(row: &Row, channel: &Channel, digits: u8) -> Numbers {
+        Numbers::with(row, channel, digits, u8::MAX)
+    }
+
+    fn with(row: &Row, channel: &Channel, digits: u8, places: u8) -> Numbers {
+        let (stats, c) = (&row.stats, &channel.conversion);
+        let single = |value: &dyn Fn() -> Exact| (stats.count > 0).then(|| c.text(&value(), places));
+        let rounded = |value: Option<Exact>| value.map(|value| value.text(digits));
+        let percentile = |(p, code): &(Percentile, Option<i32>)| {
+            (channel.percentile(*p), code.map(|code| c.text(&c.value(code), places)))
+        };
+        let mut percentiles: Vec<_> = row.percentiles.iter().map(percentile).collect();
+        if !c.is_rising() {
+            percentiles.reverse();
+        }
+        Numbers {
+            sum: single(&|| c.sum(stats)),
+            mean: rounded(c.mean(stats)),
+            deviation: rounded(c.deviation(stats)),
+            min: single(&|| c.min(stats)),
+            max: single(&|| c.max(stats)),
+            first: single(&|| c.value(stats.first)),
+            last: single(&|| c.value(stats.last)),
+            ewma: rounded(row.ewma.map(|ewma| c.ewma(ewma))),
+            rate: rounded(row.rate.map(|rate| c.rate(&rate))),
+            percentiles,
+        }
+    }
+}
+
+/// The text of a value, or what stands for none.
+pub fn or_absent(value: &Option<String>) -> &str {
+    value.as_deref().unwrap_or(exact::ABSENT)
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use ipc_pipeline::entry::{Entry, Reason};
     use ipc_pipeline::fold::Fold;
+    use ipc_pipeline::settings::{Settings, Unit, Weight, Window};
 
-    fn style(decimals: u8) -> Style {
-        let row = ChannelRow { name: "t".into(), unit: "C".into(), decimals, ..ChannelRow::default() };
-        Style { channels: vec![row], digits: 3 }
+    pub fn channel(name: &str, unit: &str, decimals: u8, scale: &str) -> Channel {
+        let row = ChannelRow {
+            name: name.into(),
+            unit: unit.into(),
+            decimals,
+            scale: scale.into(),
+            ..ChannelRow::default()
+        };
+        Channel::of(row)
+    }
+
+    pub fn settings() -> Settings {
+        Settings {
+            percentiles: [50_000_000, 99_900_000].map(|p| Percentile::new(p).unwrap()).to_vec(),
+            ewma: Weight::new(1 << 31),
+            windows: vec![Window::new(Unit::Time, 60_000_000_000, 60_000_000_000).unwrap()],
+        }
+    }
+
+    pub fn style(format: Format, channels: Vec<Channel>, settings: &Settings) -> Style {
+        let percentiles = settings.percentiles.clone();
+        Style { format, channels, digits: 6, percentiles, coloured: false }
+    }
+
+    /// One sample of each of these channels a second, then losses.
+    pub fn news(settings: &Settings, rows: &[&[i32]], missed: u32) -> News {
+        let mut fold = Fold::with(settings);
+        fold.fold(&Entry::epoch(1, 1, 0)).unwrap();
+        for (second, row) in rows.iter().enumerate() {
+            for (channel, value) in (0u16..).zip(*row) {
+                let t_ns = 1_000_000_000 * second as u64;
+                fold.fold(&Entry::sample(fold.n + 1, 1, t_ns, channel, *value)).unwrap();
+            }
+        }
+        if missed > 0 {
+            fold.fold(&Entry::loss(fold.n + 1, 1, 0, Reason::Missed, missed)).unwrap();
+        }
+        News { snapshot: Snapshot::of(&fold, 1, 7), coalesced: 0, at_risk: Some(0) }
     }
 
     #[test]
-    fn a_line_has_everything_exactly() {
-        let mut fold = Fold::new();
-        let lines = |fold: &Fold, style: &Style| lines(&Snapshot::of(fold, 1, 7), style);
-        assert_eq!(lines(&fold, &style(0)), ["t: n=0"]);
-        for (seq, value) in [(1, 20018), (2, -5), (3, 7)] {
-            fold.fold(&Entry::sample(seq, 1, 0, 0, value)).unwrap();
-        }
-        fold.fold(&Entry::loss(4, 1, 0, Reason::Missed, 3)).unwrap();
-        assert_eq!(
-            lines(&fold, &style(4)),
-            [
-                "t [C]: n=3 sum=2.0020 mean=0.667 stddev=1.156 min=-0.0005 max=2.0018 first=2.0018 last=0.0007 missed=3"
-            ]
-        );
-        assert_eq!(
-            lines(&fold, &style(0)),
-            [
-                "t [C]: n=3 sum=20020 mean=6673.333 stddev=11556.822 min=-5 max=20018 first=20018 last=7 missed=3"
-            ]
-        );
+    fn a_negative_scale_turns_percentiles_around() {
+        let settings = Settings {
+            percentiles: [0, 10_000_000, 100_000_000].map(|p| Percentile::new(p).unwrap()).to_vec(),
+            ..Settings::default()
+        };
+        let values: Vec<[i32; 1]> = (1..=100).map(|i| [i]).collect();
+        let rows: Vec<&[i32]> = values.iter().map(|v| v.as_slice()).collect();
+        let news = news(&settings, &rows, 0);
+        let numbers = Numbers::rounded(&news.rows()[0], &channel("v", "", 0, "-1"), 0);
+        let shown: Vec<_> =
+            numbers.percentiles.iter().map(|(p, v)| format!("{p}={}", or_absent(v))).collect();
+        assert_eq!(shown, ["0=-100", "90=-10", "100=-1"]);
+        assert_eq!((numbers.min.as_deref(), numbers.max.as_deref()), (Some("-100"), Some("-1")));
+        assert_eq!(numbers.rate.as_deref(), Some("-1"));
     }
 }

@@ -1,8 +1,12 @@
-//! ipc-report tells people: a line on standard output for the newest snapshot of the statistics.
+//! ipc-report tells people, or machines: lines on standard output for the newest snapshot of the statistics.
 #![forbid(unsafe_code)]
 
+mod csv;
+mod json;
 mod line;
+mod output;
 mod printer;
+mod text;
 
 use std::process::ExitCode;
 

@@ -1,26 +1,31 @@
 //! The loop of ipc-report: waits for a new snapshot and prints it, not more often than people can read.
 #![forbid(unsafe_code)]
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::time::Duration;
 
-use ipc_pipeline::daemon::{self, Context, EXIT_UNREAD, Failure, Looks, Remade, Waiting};
-use ipc_pipeline::names::Role;
-use ipc_pipeline::page::{self, OwnPage, State};
+use ipc_pipeline::daemon::{Context, EXIT_UNREAD, Failure, Looks, Remade, Waiting};
+use ipc_pipeline::names::{Names, Role};
+use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::register::RegisterReader;
 use ipc_pipeline::ring;
-use ipc_pipeline::segment::Shm;
+use ipc_pipeline::segment::{Copied, Memory, Shm};
+use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
-use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::line::{self, Style};
+use crate::line::{News, Style};
+use crate::output::Output;
 
 struct Printer {
+    names: Names,
     page: OwnPage<Shm>,
     register: RegisterReader<Shm>,
     style: Style,
-    /// ns between two lines.
+    /// Not printed yet.
+    header: Option<String>,
+    output: Output,
+    /// ns for each line.
     pause_ns: u64,
     next_line: u64,
     /// Version of the last snapshot printed, and its n.
@@ -28,6 +33,8 @@ struct Printer {
     printed_n: Option<u64>,
     printed: u64,
     superseded: u64,
+    /// Of them, those since the last print.
+    coalesced: u64,
     remade: Remade,
     woken: u64,
 }
@@ -50,10 +57,14 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
         }
         // The last snapshot is printed in any case.
+        if stopping {
+            printer.output.finish().map_err(unwritten)?;
+        }
         if stopping || now >= printer.next_line {
             printer.print(now)?;
         }
         if stopping {
+            printer.output.finish().map_err(unwritten)?;
             printer.page.set_state(State::Ended);
             return Ok(());
         }
@@ -68,19 +79,21 @@ impl Printer {
         let page = OwnPage::open(shm.clone(), &names.page(Role::Report), 3).map_err(Failure::system)?;
         page.begin(0, page::new_session(), std::process::id().into(), sys::wall_ns());
         page.set_address(&config.edge.report.to_string());
+        let style = Style::of(config, may_be_coloured());
         Ok(Printer {
+            names: names.clone(),
             page,
             register: RegisterReader::new(shm, &names.snapshot()),
-            style: Style {
-                channels: config.channels.iter().map(daemon::channel_row).collect(),
-                digits: config.report.digits,
-            },
+            header: style.header(),
+            output: Output::new(),
+            style,
             pause_ns: 1_000_000_000 / config.report.max_lines_per_second as u64,
             next_line: 0,
             version: 0,
             printed_n: None,
             printed: 0,
             superseded: 0,
+            coalesced: 0,
             remade: Remade::default(),
             woken: 0,
         })
@@ -109,35 +122,35 @@ impl Printer {
 
     /// Prints the newest snapshot, if it says something new.
     fn print(&mut self, now: u64) -> Result<(), Failure> {
-        if !self.has_news() {
+        if !self.has_news() && self.output.is_idle() {
             return Ok(());
         }
         // A reader that pauses must not stop us: whatever is the newest snapshot then is printed when it goes on.
-        let snapshot = if can_print() { self.register.read() } else { None };
+        let free = self.output.go_on().map_err(unwritten)?;
+        let snapshot = if free { self.register.read() } else { None };
         let Some(snapshot) = snapshot else {
             self.next_line = now + LOOK_NS;
             return Ok(());
         };
         if self.version != 0 {
-            self.superseded += snapshot.version.saturating_sub(self.version + 1);
+            let passed_over = snapshot.version.saturating_sub(self.version + 1);
+            self.superseded += passed_over;
+            self.coalesced += passed_over;
         }
         self.version = snapshot.version;
         // A new life of stat publishes what the last one did; markers alone are no news.
         if self.printed_n == Some(snapshot.n) {
             return Ok(());
         }
-        self.printed_n = Some(snapshot.n);
-        self.next_line = now + self.pause_ns;
-        let text: String = line::lines(&snapshot, &self.style).iter().map(|l| format!("{l}\n")).collect();
-        let written = std::io::stdout().lock().write_all(text.as_bytes());
-        written.map_err(|e| match e.kind() {
-            ErrorKind::BrokenPipe => {
-                Failure::new(EXIT_UNREAD, "nobody reads standard output any more: ending")
-            }
-            _ => Failure::system(format!("cannot print to standard output: {e}")),
-        })?;
+        let n = snapshot.n;
+        self.printed_n = Some(n);
+        let coalesced = std::mem::take(&mut self.coalesced);
+        let lines = self.style.lines(&News { snapshot, coalesced, at_risk: at_risk(&self.names) });
+        self.next_line = now + self.pause_ns * lines.len() as u64;
+        let text: String = self.header.take().iter().chain(&lines).map(|line| format!("{line}\n")).collect();
+        self.output.say(&text).map_err(unwritten)?;
         self.printed += 1;
-        self.page.set_received(snapshot.n);
+        self.page.set_received(n);
         Ok(())
     }
 
@@ -159,10 +172,24 @@ impl Printer {
     }
 }
 
-/// Would a line go out without waiting for whoever reads it?
-fn can_print() -> bool {
-    let stdout = std::io::stdout();
-    let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
-    // An error is found by the write itself.
-    rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |n| n > 0)
+/// How many entries are accepted and not yet durable; `None`: there is no spool.
+fn at_risk(names: &Names) -> Option<u64> {
+    let log = Copied::read(&names.page(Role::Log), page::WORDS);
+    let durable = log.and_then(|copy| Page::new(copy, Role::Log.index())?.durable());
+    // The spool is read last: what log has said by then is accepted.
+    let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|copy| Overview::of(copy.words()))?;
+    Some(spool.at_risk(durable.unwrap_or(0)))
+}
+
+/// Colours are for terminals, and not for those who do not want them.
+fn may_be_coloured() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !unwanted
+}
+
+fn unwritten(e: io::Error) -> Failure {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Failure::new(EXIT_UNREAD, "nobody reads standard output any more: ending"),
+        _ => Failure::system(format!("cannot print to standard output: {e}")),
+    }
 }

@@ -237,6 +237,11 @@ impl Foreground {
         fs::read_to_string(&self.err).unwrap_or_default()
     }
 
+    /// Does the last print say this, in the line of the values or in the one before it?
+    pub fn last_print_says(&self, part: &str) -> bool {
+        self.out().lines().rev().take(2).any(|line| line.contains(part))
+    }
+
     /// The last line that report printed.
     pub fn last_line(&self) -> String {
         self.out().lines().last().unwrap_or_default().to_owned()

@@ -172,10 +172,24 @@ pub struct StatConfig {
 /// The printed lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportConfig {
+    /// For whom they are.
+    pub format: Format,
     /// At most so many lines a second, 1..=1000; newer values win.
     pub max_lines_per_second: u32,
     /// Digits after the point of values that are no integers, 0..=30.
     pub digits: u8,
+}
+
+/// The form of the printed lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people: a line for each channel and window.
+    #[default]
+    Text,
+    /// One object a snapshot.
+    Json,
+    /// A header, then a line for each channel and window.
+    Csv,
 }
 
 /// What one sample of a row is: `physical value = (code / 10^decimals + offset) * scale`.
@@ -226,7 +240,7 @@ impl Default for StatConfig {
 
 impl Default for ReportConfig {
     fn default() -> ReportConfig {
-        ReportConfig { max_lines_per_second: 10, digits: 6 }
+        ReportConfig { format: Format::Text, max_lines_per_second: 10, digits: 6 }
     }
 }
 

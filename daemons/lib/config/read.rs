@@ -4,8 +4,8 @@
 use super::document::{Document, Found, Section};
 use super::fault::{Fault, Place};
 use super::{
-    ChannelConfig, Config, ConvConfig, EdgeConfig, LogConfig, Policy, Rate, ReportConfig, SpoolConfig,
-    StatConfig, Sync, source, units,
+    ChannelConfig, Config, ConvConfig, EdgeConfig, Format, LogConfig, Policy, Rate, ReportConfig,
+    SpoolConfig, StatConfig, Sync, source, units,
 };
 use crate::address::Address;
 use crate::decimal::DECIMALS_MAX;
@@ -240,7 +240,9 @@ fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> 
 
 fn report(s: &mut Section) -> ReportConfig {
     let default = ReportConfig::default();
+    let formats = [("text", Format::Text), ("json", Format::Json), ("csv", Format::Csv)];
     ReportConfig {
+        format: or(s.word("format", &formats), default.format),
         max_lines_per_second: or(s.int("max_lines_per_second", 1..=1000), default.max_lines_per_second),
         digits: or(s.int("digits", 0..=30), default.digits),
     }

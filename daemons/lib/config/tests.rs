@@ -59,6 +59,7 @@ fn every_key_arrives() {
         [[window]]
         size = 1000
         [report]
+        format = "json"
         max_lines_per_second = 1000
         digits = 30
         [[channel]]
@@ -103,7 +104,7 @@ fn every_key_arrives() {
                 ],
             },
         },
-        report: ReportConfig { max_lines_per_second: 1000, digits: 30 },
+        report: ReportConfig { format: Format::Json, max_lines_per_second: 1000, digits: 30 },
         channels: vec![
             ChannelConfig {
                 name: "ecg".to_owned(),
@@ -176,7 +177,7 @@ fn faults_in_sets_name_the_set() {
         faults("", &["conf.rate=max", "report.digit=3", "x"]),
         "--set conf.rate=max: unknown section; allowed: instance, source, conv, spool, edge, log, stat, report, \
          channel, window; did you mean `conv`?\n\
-         --set report.digit=3: unknown key; allowed in [report]: max_lines_per_second, digits; did you mean \
+         --set report.digit=3: unknown key; allowed in [report]: format, max_lines_per_second, digits; did you mean \
          `digits`?\n\
          --set x: found no section.key=value; allowed: for example --set conv.rate=max\n3 faults in f"
     );
