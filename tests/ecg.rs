@@ -25,7 +25,7 @@ fn pipeline(rate: &str, capacity: u32) -> Pipeline {
     Pipeline::new(&format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
-         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n[report]\ndigits = 12\n",
+         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n[report]\nformat = \"json\"\ndigits = 12\n",
         data().display()
     ))
 }

@@ -76,6 +76,7 @@ fn another_capacity_waits_for_a_clean_stop() {
     with_a_live_spool(&p);
     let mut run = p.run(&["--set", "spool.capacity=1024"]);
     run.wait_for_durable(6000, BOUND);
+    wait_until("conv says so", BOUND, || run.err().contains("the spool has 512"));
     says_once(&run.err(), "the spool has 512 entries, not the 1024 of spool.capacity");
     assert!(run.err().contains("takes effect after the next clean stop"), "{}", run.err());
     assert_eq!(Spool::open(&p.paths.spool()).unwrap().capacity, 512);

@@ -38,7 +38,9 @@ fn lines_of(row: &Row, style: &Style) -> Vec<Line> {
     }
     let channel = style.channel(row);
     let numbers = Numbers::rounded(row, channel, style.digits);
-    let mut lines = vec![Line { label: label(row, channel), cells: cells(row, &numbers), aligned: true }];
+    let label = label(row, channel);
+    let cells = cells(row, &numbers, WIDTH.saturating_sub(width(&label)));
+    let mut lines = vec![Line { label, cells, aligned: true }];
     let more = more(row, &numbers);
     if !more.is_empty() {
         lines.push(Line { label: bare_label(row, channel), cells: more, aligned: false });
@@ -61,16 +63,25 @@ fn bare_label(row: &Row, channel: &Channel) -> String {
     }
 }
 
-fn cells(row: &Row, numbers: &Numbers) -> Vec<String> {
-    let mut cells = vec![format!("n={}", row.stats.count)];
+/// The values of a row in `room` columns. Where that is too narrow for all of them, the deviation is left out, then
+/// minimum and maximum; json and csv have everything.
+fn cells(row: &Row, numbers: &Numbers, room: usize) -> Vec<String> {
+    let mut cells = vec![("n", format!("n={}", row.stats.count))];
     if row.stats.count > 0 {
-        let Numbers { mean, deviation, min, max, last, .. } = numbers;
-        let named = [("mean", mean), ("sd", deviation), ("min", min), ("max", max), ("last", last)];
-        // The last value of a window that has closed is old.
-        let named = named.into_iter().filter(|(name, _)| row.window.is_none() || *name != "last");
-        cells.extend(named.map(|(name, value)| format!("{name}={}", or_absent(value))));
+        let Numbers { sum, mean, deviation, min, max, last, .. } = numbers;
+        let named =
+            [("mean", mean), ("sd", deviation), ("min", min), ("max", max), ("last", last), ("sum", sum)];
+        // The last value of a window that has closed is old, and its sum says little.
+        let named =
+            named.into_iter().filter(|(name, _)| row.window.is_none() || !["sum", "last"].contains(name));
+        cells.extend(named.map(|(name, value)| (name, format!("{name}={}", or_absent(value)))));
     }
-    cells
+    for left_out in ["sd", "min", "max"] {
+        if cells.iter().map(|(_, cell)| 1 + width(cell)).sum::<usize>() > room {
+            cells.retain(|(name, _)| *name != left_out);
+        }
+    }
+    cells.into_iter().map(|(_, cell)| cell).collect()
 }
 
 /// Percentiles and, of the whole channel, the fading average and the rate if something like it was asked for.
@@ -184,26 +195,27 @@ mod tests {
         let nothing = Settings::default();
         assert_eq!(lines(&news(&nothing, &[], 0), &style), ["t: n=0"].map(|l| l.replace("t:", "t [C]:")));
         let some = news(&nothing, &[&[20018], &[-5], &[7]], 3);
-        let line = "t [C]: n=3 mean=0.667 sd=1.156 min=-0.0005 max=2.0018 last=0.0007 missed=3";
-        assert_eq!(lines(&some, &style), [line]);
+        let line = "t [C]: n=3 mean=0.667 sd=1.156 min=-0.0005 max=2.0018 last=0.0007 sum=2.0020";
+        assert_eq!(lines(&some, &style), ["missed=3", line]);
         let codes = Style { digits: 3, ..text_style(vec![channel("t", "", 0, "1")]) };
-        let line = "t: n=3 mean=6673.333 sd=11556.822 min=-5 max=20018 last=7 missed=3";
+        let line = "t: n=3 mean=6673.333 sd=11556.822 min=-5 max=20018 last=7 sum=20020 missed=3";
         assert_eq!(lines(&some, &codes), [line]);
         let turned = Style { digits: 3, ..text_style(vec![channel("t", "K", 4, "-0.5")]) };
-        let line = "t [K]: n=3 mean=-0.334 sd=0.578 min=-1.0009 max=0.0003 last=-0.0004 missed=3";
-        assert_eq!(lines(&some, &turned), [line]);
+        let line = "t [K]: n=3 mean=-0.334 sd=0.578 min=-1.0009 max=0.0003 last=-0.0004 sum=-1.0010";
+        assert_eq!(lines(&some, &turned), ["missed=3", line]);
     }
 
     #[test]
     fn the_electrocardiogram_fits_80_columns() {
         let style = text_style(vec![channel("ecg", "code", 0, "1")]);
         let news = |coalesced, missed| News { coalesced, ..ecg(missed) };
-        let line = "ecg [code]: n=2 mean=1040.500000 sd=1009.041377 min=327 max=1754 last=1754";
+        // For the deviation there is no room.
+        let line = "ecg [code]: n=2 mean=1040.500000 min=327 max=1754 last=1754 sum=2081";
         assert_eq!(lines(&news(0, 0), &style), [line]);
         assert_eq!(lines(&news(3, 0), &style), [format!("{line} (+3)")]);
-        assert_eq!(width(&lines(&news(12, 0), &style)[0]), 80);
+        assert_eq!(width(&lines(&news(12_345_678, 0), &style)[0]), 80);
         // One column more than there are: the notes go first, and the last line stays that of the values.
-        assert_eq!(lines(&news(123, 0), &style), ["(+123)", line]);
+        assert_eq!(lines(&news(123_456_789, 0), &style), ["(+123456789)", line]);
         assert_eq!(lines(&news(3, 4148), &style), ["missed=4148 (+3)", line]);
         let risky = News { at_risk: Some(489), ..news(3, 0) };
         assert_eq!(lines(&risky, &style), ["at risk=489 (+3)", line]);
@@ -220,11 +232,11 @@ mod tests {
         news.snapshot.losses.full = 4;
         let (yellow, red) = ("\x1b[33m", "\x1b[31m");
         let notes = format!("{yellow}missed=3\x1b[0m {red}dropped=4\x1b[0m {yellow}at risk=2\x1b[0m (+1)");
-        let line = "v: n=1 mean=7.000000 sd=- min=7 max=7 last=7";
+        let line = "v: n=1 mean=7.000000 sd=- min=7 max=7 last=7 sum=7";
         // Colours take no room.
-        assert_eq!(lines(&news, &style), [format!("{line} {notes}")]);
+        assert_eq!(lines(&news, &style), [notes, line.to_owned()]);
         let plain = text_style(vec![channel("v", "", 0, "1")]);
-        assert_eq!(lines(&news, &plain), [format!("{line} missed=3 dropped=4 at risk=2 (+1)")]);
+        assert_eq!(lines(&news, &plain), ["missed=3 dropped=4 at risk=2 (+1)", line]);
     }
 
     #[test]
@@ -236,11 +248,11 @@ mod tests {
         let found = lines(&news, &Style { digits: 3, ..text_style(channels) });
         let wanted = [
             "(+2)",
-            "inside [C]:  n=62 mean=21.598  sd=0.082  min=21.5 max=21.7 last=21.6",
+            "inside [C]:  n=62 mean=21.598  sd=0.082  min=21.5 max=21.7 last=21.6 sum=1339.1",
             "inside:      p50=21.6 p99.9=21.7 ewma=21.586 rate=0.100/s",
             "inside 1min: n=60 mean=21.600  sd=0.082  min=21.5 max=21.7",
             "inside 1min: p50=21.6 p99.9=21.7",
-            "p [hPa]:     n=62 mean=982.500 sd=18.042 min=952  max=1013 last=952",
+            "p [hPa]:     n=62 mean=982.500 sd=18.042 min=952  max=1013 last=952  sum=60915",
             "p:           p50=982 p99.9=1013 ewma=953.000 rate=-1.000/s",
             "p 1min:      n=60 mean=983.500 sd=17.464 min=954  max=1013",
             "p 1min:      p50=983 p99.9=1013",
@@ -254,8 +266,8 @@ mod tests {
         let channels = vec![channel("in", "C", 1, "1"), channel("far outside, north", "C", 0, "1")];
         let style = text_style(channels);
         let wanted = [
-            "in [C]: n=2 mean=0.000000 sd=141.421356 min=-100.0 max=100.0 last=100.0",
-            "far outside, north [C]: n=2 mean=7.000000 sd=0.000000 min=7 max=7 last=7",
+            "in [C]: n=2 mean=0.000000 sd=141.421356 min=-100.0 max=100.0 last=100.0 sum=0.0",
+            "far outside, north [C]: n=2 mean=7.000000 sd=0.000000 min=7 max=7 last=7 sum=14",
         ];
         assert_eq!(lines(&news(&Settings::default(), &rows, 0), &style), wanted);
     }
