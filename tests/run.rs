@@ -238,6 +238,17 @@ fn daemons_die_with_a_killed_run() {
     ended_well(&mut p, &mut run, 30_000);
 }
 
+#[test]
+fn a_run_waits_for_the_daemons_of_a_killed_one() {
+    let mut p = Pipeline::of_lines(30_000, FAST);
+    let mut killed = p.run(&[]);
+    killed.wait_for_durable(2_000, BOUND);
+    killed.signal(Signal::KILL);
+    let mut run = p.run(&[]);
+    killed.wait(BOUND);
+    ended_well(&mut p, &mut run, 30_000);
+}
+
 // ---- sources
 
 #[test]

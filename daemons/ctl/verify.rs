@@ -14,7 +14,7 @@ use ipc_pipeline::audit::Audit;
 use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::Fold;
+use ipc_pipeline::fold::{Fold, Losses};
 use ipc_pipeline::header::{ChannelRow, Header, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::settings::Settings;
@@ -112,7 +112,8 @@ pub enum StatWord {
     OtherRecord,
     /// The record is damaged before entry n: nothing to compare with.
     NotComparable(u64),
-    /// It is about an entry before the n-th, and those are only summed up: nothing to compare with.
+    /// Entries 1..n are only summed up. It is about one of them, or asks for what is not in the summary: nothing to compare
+    /// with, or only its totals.
     SummedUp(u64),
     /// All integers at entry n are those of the recomputation.
     Equal(u64),
@@ -169,6 +170,34 @@ impl Word {
             Word::Snapshot(said) => Snapshot::of(fold, said.version, said.log_id) == *said,
             Word::Checkpoint(said) => said.fold == *fold,
         }
+    }
+
+    /// Are all but the percentiles, the fading average and the windows what this fold says?
+    fn totals_are_of(&self, fold: &Fold) -> bool {
+        let same = |n, epoch, losses: &Losses| (n, epoch, *losses) == (fold.n, fold.epoch, fold.losses);
+        match self {
+            Word::Snapshot(said) => {
+                let rows = said.totals().map(|row| (row.channel, &row.stats));
+                same(said.n, said.epoch, &said.losses) && rows.eq(fold.channels())
+            }
+            Word::Checkpoint(said) => {
+                let said = &said.fold;
+                same(said.n, said.epoch, &said.losses) && said.channels().eq(fold.channels())
+            }
+        }
+    }
+
+    /// Does it say percentiles that this fold does not know?
+    fn knows_more_than(&self, fold: &Fold) -> bool {
+        fold.channels().filter(|(channel, _)| fold.percentiles(*channel).is_none()).any(|(channel, _)| {
+            match self {
+                Word::Snapshot(said) => {
+                    let mut rows = said.totals().filter(|row| row.channel == channel);
+                    rows.any(|row| row.percentiles.iter().any(|(_, code)| code.is_some()))
+                }
+                Word::Checkpoint(said) => said.fold.percentiles(channel).is_some(),
+            }
+        })
     }
 }
 
@@ -249,7 +278,7 @@ fn audit(
     let mut audit = Audit::with(&ours.map(Word::settings).unwrap_or_default());
     loop {
         if let Some(word) = ours.filter(|word| word.n() == audit.next() - 1) {
-            stat = compare(&audit, word);
+            stat = compare(&audit, word, summed_up);
         }
         match walk.step(ours.map(Word::n))? {
             Step::Entries(bytes) => _ = audit.take_bytes(bytes),
@@ -274,11 +303,16 @@ fn audit(
     Ok((audit, stat, summed_up))
 }
 
-fn compare(audit: &Audit, said: &Word) -> StatWord {
-    match said.is_of(&audit.totals) {
-        true => StatWord::Equal(said.n()),
-        false if audit.is_partial() => StatWord::NotComparable(said.n()),
-        false => StatWord::Different(said.n()),
+fn compare(audit: &Audit, said: &Word, summed_up: Option<SummedUp>) -> StatWord {
+    let ours = &audit.totals;
+    match (said.is_of(ours), summed_up) {
+        (true, _) => StatWord::Equal(said.n()),
+        (false, _) if audit.is_partial() => StatWord::NotComparable(said.n()),
+        // The summary was made with other settings for a while: it no longer holds what stat's checkpoints do.
+        (false, Some(SummedUp { n, .. })) if said.knows_more_than(ours) && said.totals_are_of(ours) => {
+            StatWord::SummedUp(n)
+        }
+        (false, _) => StatWord::Different(said.n()),
     }
 }
 
@@ -388,7 +422,7 @@ impl Report {
             StatWord::OtherRecord => "ipc-stat: its last word is about another record, not compared".into(),
             StatWord::SummedUp(n) => {
                 format!(
-                    "ipc-stat: its last word is about an entry before {n}, up to which all is only summed up, not compared"
+                    "ipc-stat: entries up to {n} are only summed up, and not all of its last word can be made of that, not compared"
                 )
             }
             StatWord::NotComparable(n) => format!("ipc-stat: entries up to {n} are damaged, not compared"),
@@ -491,9 +525,12 @@ fn file_of(segments: &[Segment], seq: u64) -> String {
 mod tests {
     use super::*;
     use crate::walk::testing::{LOG_ID, entries, mark, record, rot, segment};
+    use ipc_pipeline::disk::DirDisk;
     use ipc_pipeline::entry::Entry;
     use ipc_pipeline::fields::put;
+    use ipc_pipeline::settings::Percentile;
     use ipc_pipeline::snapshot::{VERSION_AT, header, slot_at};
+    use ipc_pipeline::summary::Summary;
     use std::fs;
 
     fn verify(
@@ -621,6 +658,28 @@ mod tests {
         rot(dir.path(), 1, 8);
         let after_rot = word(&register(dir.path(), LOG_ID, fold(12)));
         assert_eq!((after_rot.stat, after_rot.broken.len()), (StatWord::NotComparable(12), 1));
+    }
+
+    #[test]
+    fn what_the_summary_no_longer_knows_is_not_compared() {
+        let (dir, kept) = (dir(), tempfile::tempdir().unwrap());
+        let percentiles = vec![Percentile::new(50_000_000).unwrap()];
+        let settings = Settings { percentiles, ..Settings::default() };
+        // A summary that was made without percentiles goes on with them; stat has never been without.
+        let mut summary = Summary::new(LOG_ID, &Settings::default());
+        entries()[..9].iter().for_each(|e| summary.take_bytes(&e.to_bytes()));
+        summary.go_on_with(&settings).write(&DirDisk::open(dir.path(), 0o640).unwrap()).unwrap();
+        fs::remove_file(dir.path().join("00000000000000000001.seg")).unwrap();
+        let mut fold = Fold::with(&settings);
+        entries()[..12].iter().for_each(|e| fold.fold(e).unwrap());
+        let says = |fold: Fold| {
+            let live = verify(dir.path(), Some(&register(kept.path(), LOG_ID, fold.clone())), None).unwrap();
+            Checkpoint::new(LOG_ID, &entries()[11], fold).save(kept.path()).unwrap();
+            [live.stat, verify(dir.path(), None, Some(kept.path())).unwrap().stat]
+        };
+        assert_eq!(says(fold.clone()), [StatWord::SummedUp(9); 2]);
+        fold.losses.bad += 1;
+        assert_eq!(says(fold), [StatWord::Different(12); 2]);
     }
 
     #[test]

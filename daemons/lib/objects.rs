@@ -8,7 +8,7 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lock::{Lock, LockError};
 use crate::names::{Names, Role, shm_path};
@@ -202,6 +202,9 @@ pub struct Quiet {
     _locks: Vec<Lock>,
 }
 
+/// Daemons whose `run` was killed die with it, but not in the same instant: so long they are waited for.
+const DYING: Duration = Duration::from_secs(1);
+
 /// Holds all locks, or says which daemon lives.
 pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
     make_directories(names)?;
@@ -210,8 +213,10 @@ pub fn quiet(names: &Names) -> Result<Quiet, ObjectsError> {
         Lock::make(path)?;
     }
     let mut locks = vec![Lock::take(&names.objects_lock(), Duration::from_secs(5))?];
+    let until = Instant::now() + DYING;
     for role in Role::ALL {
-        locks.push(Lock::take(&names.lock(role), Duration::ZERO).map_err(|e| match e {
+        let patience = until.saturating_duration_since(Instant::now());
+        locks.push(Lock::take(&names.lock(role), patience).map_err(|e| match e {
             LockError::Held { .. } => {
                 ObjectsError::Alive { program: role.program(), instance: names.instance().into() }
             }

@@ -26,8 +26,8 @@ const LAYOUT: u32 = 1;
 const STATE: usize = 128;
 const HEAD_LEN: usize = STATE + STATE_LEN;
 const CRC_LEN: usize = 4;
-/// No summary is larger; what is larger is not read.
-const LEN_MAX: u64 = 64 << 20;
+/// No summary is larger: what is larger is neither read nor written.
+const LEN_MAX: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
 /// What is known after entry n.
 #[derive(Clone, Debug)]
@@ -166,17 +166,54 @@ impl Summary {
     /// Puts it in place of the one before; durable when this returns.
     ///
     /// # Errors
-    /// What the disk refused; one of the two is in place then.
+    /// What the disk refused, or it is too large to be read again; one of the two is in place then.
     pub fn write<D: Disk>(&self, disk: &D) -> Result<(), DiskError> {
         let fail = |doing| move |e| DiskError::new(disk, doing, SUMMARY, e);
+        let bytes = self.encode();
+        if bytes.len() as u64 > LEN_MAX {
+            let large = format!(
+                "it would have {} bytes, more than {LEN_MAX}; ask for fewer or shorter windows, or for no percentiles",
+                bytes.len()
+            );
+            return Err(fail("write")(io::Error::other(large)));
+        }
         match disk.remove(NEW) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail("make")(e)),
             _ => {}
         }
         let file = disk.create(NEW).map_err(fail("make"))?;
-        write_all(disk, &file, &self.encode(), 0).map_err(|(_, e)| fail("write")(e))?;
+        write_all(disk, &file, &bytes, 0).map_err(|(_, e)| fail("write")(e))?;
         disk.sync_data(&file).map_err(fail("sync"))?;
         disk.rename(NEW, SUMMARY).map_err(fail("make"))?;
         disk.sync_dir().map_err(fail("sync the directory of"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DirDisk;
+    use crate::settings::{Percentile, Unit, Window};
+
+    /// Written all the same it would be taken for damaged, when what it sums up is already gone.
+    #[test]
+    fn one_that_nobody_would_read_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = DirDisk::open(dir.path(), 0o640).unwrap();
+        let windows = vec![Window::new(Unit::Samples, 64 << 12, 1 << 12).unwrap(); 4];
+        let settings = Settings { percentiles: vec![Percentile::new(0).unwrap()], ewma: None, windows };
+        let mut summary = Summary::new(42, &settings);
+        let mut take = |summary: &mut Summary, to: u64| {
+            for seq in summary.n() + 1..=to {
+                let code = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+                summary.take_bytes(&Entry::sample(seq, 1, seq, 0, code as i32).to_bytes());
+            }
+        };
+        take(&mut summary, 10_000);
+        summary.write(&disk).unwrap();
+        take(&mut summary, 300_000);
+        let refused = summary.write(&disk).unwrap_err().to_string();
+        assert!(refused.contains("more than"), "{refused}");
+        assert_eq!(Summary::read(&disk).unwrap().unwrap().n(), 10_000);
     }
 }
