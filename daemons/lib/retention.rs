@@ -25,11 +25,27 @@ pub struct Keep {
 }
 
 /// Removes the oldest segments of record `log_id` that are not to be kept at `now_ns` (wall clock, since 1970). Others must
-/// not do so at the same time. The summary holds what these settings of the statistics ask for. Returns the summary if there was anything to remove.
+/// not do so at the same time. The summary holds what these settings of the statistics ask for; it is made durable after
+/// each segment, so that a stop loses no more than the work on one. Returns the summary if there was anything to remove.
 ///
 /// # Errors
 /// What the disk refused. The record is as it was, or begins later; call again.
 pub fn remove_oldest<D: Disk>(
+    disk: &D,
+    log_id: u64,
+    keep: Keep,
+    settings: &Settings,
+    now_ns: u64,
+) -> Result<Option<Summary>, DiskError> {
+    let mut last = None;
+    while let Some(summary) = remove_next(disk, log_id, keep, settings, now_ns)? {
+        last = Some(summary);
+    }
+    Ok(last)
+}
+
+/// Sums up and removes one segment, and what is left of those that were summed up before.
+fn remove_next<D: Disk>(
     disk: &D,
     log_id: u64,
     keep: Keep,
@@ -43,7 +59,7 @@ pub fn remove_oldest<D: Disk>(
         summary.map_or_else(|| Summary::new(log_id, settings), |summary| summary.go_on_with(settings));
     // What a crash has left of those that were removed before goes too.
     let left = segments.windows(2).take_while(|pair| pair.iter().all(|s| s.first <= summary.n() + 1)).count();
-    let kept = first_kept(disk, &segments, keep, now_ns)?.max(left);
+    let kept = first_kept(disk, &segments, keep, now_ns)?.clamp(left, left + 1);
     let Some(going) = segments.get(..kept).filter(|going| !going.is_empty()) else {
         return Ok(None);
     };
