@@ -113,6 +113,13 @@ impl Selection {
         Selection { channels: 1 << number, ..self.clone() }
     }
 
+    /// Is this channel wanted, at this span of time? Its beginning and end are ns since 1970, where they are known.
+    pub fn takes_span(&self, channel: u16, from_ns: Option<i128>, to_ns: Option<i128>) -> bool {
+        u32::checked_shr(self.channels, channel.into()).is_some_and(|bits| bits & 1 == 1)
+            && self.from_ns.is_none_or(|from| from_ns.is_some_and(|begin| begin >= from))
+            && self.to_ns.is_none_or(|to| to_ns.is_some_and(|end| end <= to))
+    }
+
     #[inline(always)]
     fn takes(&self, sample: &Entry, wall_ns: Option<i128>) -> bool {
         self.channels >> sample.channel & 1 == 1
