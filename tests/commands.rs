@@ -140,6 +140,26 @@ fn followers_get_every_sample_once_whatever_dies() {
 }
 
 #[test]
+fn a_follower_ends_when_nobody_reads() {
+    let p = Pipeline::of_lines(100_000, &format!("{STEADY}{CHANNEL}"));
+    let mut run = p.run(&[]);
+    run.wait_for_durable(100, BOUND);
+    for command in [&["tail"][..], &["export", "--follow", "--no-heading"]] {
+        // Nothing is ever printed, so no write can fail.
+        let mut follower = p.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+        follower.args(command).args(["--where", "seq < 1", "--config"]).arg(p.config());
+        let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+        run.wait_for_durable(run.durable() + 2000, BOUND);
+        assert_eq!(follower.try_wait().unwrap(), None, "{command:?} waits");
+        drop(follower.stdout.take());
+        wait_until("it has ended", BOUND, || follower.try_wait().unwrap().is_some());
+        assert!(run.is_running(), "{command:?} ended only with the pipeline");
+    }
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
+}
+
+#[test]
 fn the_text_file_goes_on_exactly_whatever_dies() {
     let path = "text = \"samples.txt\"\n";
     let mut p = Pipeline::of_lines(15_000, &format!("{STEADY}{path}{CHANNEL}"));

@@ -124,12 +124,13 @@ fn lines(columns: u64) -> PathBuf {
 
 fn config(capacity: u64, rate: &str, setup: Setup) -> String {
     let columns: Vec<u64> = (1..=setup.columns).collect();
+    let channels: String = columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n")).collect();
     format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\ncolumns = {columns:?}\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
          [log]\nsync = \"10ms\"\n{}\
          [stat]\npercentiles = [50, 99]\newma = 0.1\n\
-         [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n",
+         [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n{channels}",
         lines(setup.columns).display(),
         setup.record
     )
@@ -338,28 +339,28 @@ impl Round {
             faults.add(format!("the last published row is for n = {last_row:?}, the record ends at {end}"));
         }
         assert!(faults.is_empty(), "{faults}{}", self.pipeline.state());
-        let removed = if hoarded.is_some() { self.summed_up(index) } else { 0 };
+        let removed = if hoarded.is_some() { summed_up(&self.pipeline, self.columns, index) } else { 0 };
         self.pipeline.remove_objects();
         self.pipeline.assert_nothing_left();
         removed
     }
+}
 
-    /// What is left of the record and its summary must together be worth the first `values` of the source. Returns how
-    /// many entries were removed.
-    fn summed_up(&self, values: u64) -> u64 {
-        let said: Value = serde_json::from_str(&self.pipeline.expect(&["verify", "--json"], 0)).unwrap();
-        for column in 0..self.columns {
-            let (mut count, mut sum) = (0u64, 0i64);
-            for i in (column..values).step_by(self.columns as usize) {
-                (count, sum) = (count + 1, sum + i64::from(value(i)));
-            }
-            let channel = &said["channels"][column as usize];
-            let told = (channel["count"].as_u64(), channel["sum"].as_str());
-            assert_eq!(told, (Some(count), Some(&*sum.to_string())), "channel {column}");
+/// What is left of the record and its summary must together be worth the first `values` of the source. Returns how
+/// many entries were removed.
+fn summed_up(p: &Pipeline, columns: u64, values: u64) -> u64 {
+    let said: Value = serde_json::from_str(&p.expect(&["verify", "--json"], 0)).unwrap();
+    for column in 0..columns {
+        let (mut count, mut sum) = (0u64, 0i64);
+        for i in (column..values).step_by(columns as usize) {
+            (count, sum) = (count + 1, sum + i64::from(value(i)));
         }
-        assert_eq!(said["stat"]["result"], "equal");
-        said["summed_up"].as_u64().unwrap()
+        let channel = &said["channels"][column as usize];
+        let told = (channel["count"].as_u64(), channel["sum"].as_str());
+        assert_eq!(told, (Some(count), Some(&*sum.to_string())), "channel {column}");
     }
+    assert_eq!(said["stat"]["result"], "equal");
+    said["summed_up"].as_u64().unwrap()
 }
 
 /// A living log and a living conv have mapped the spool. With its name deleted and one of them killed the other still

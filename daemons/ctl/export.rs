@@ -122,7 +122,7 @@ fn export_samples(args: &Args, place: Place) -> Result<Result<u64, ExportError>,
     let reader = place.open()?;
     let lines = Lines::new(args.form(), args.raw, reader.channels());
     let selection = args.selection.resolve(args.raw, reader.channels())?;
-    let follow = args.follow.then(|| Follow::begin(place.names)).transpose()?;
+    let follow = args.follow.then(|| Follow::begin(place.names, args.output.is_none())).transpose()?;
     let samples = Samples::open(reader, selection, args.follow).map_err(unreadable)?;
     let (mut out, bar) = args.output()?;
     let heading = if args.no_heading { "" } else { lines.heading() };
