@@ -282,4 +282,13 @@ mod tests {
             "what is above the mark counts while it is whole"
         );
     }
+
+    #[test]
+    fn missing_entries_are_counted_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path());
+        std::fs::remove_file(dir.path().join(format!("{:020}.seg", 1))).unwrap();
+        let missing = |from| exported(dir.path(), Form::Csv, from).1;
+        assert_eq!([1, 7, 9, 10, 20].map(missing), [9, 3, 1, 0, 0]);
+    }
 }

@@ -146,7 +146,8 @@ impl Samples {
     /// # Errors
     /// The record cannot be read.
     pub fn open(mut reader: RecordReader, selection: Selection, live: bool) -> Result<Samples, ReadError> {
-        let begin = (*selection.seqs.start()).max(reader.first());
+        // Also before the first segment: what is missing there was either summed up, or it is damage.
+        let begin = *selection.seqs.start();
         let wall = wall_before(&mut reader, begin)?;
         let walk = Walk::from(reader, begin)?;
         Ok(Samples { walk: if live { walk.live() } else { walk }, wall, selection, damaged: 0 })
