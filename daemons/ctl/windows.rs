@@ -181,7 +181,10 @@ fn times(
 /// Time of day of the first sample in each pane of the windows of samples that may still close: by window and channel,
 /// the position where a pane begins, and when that was.
 #[derive(Default)]
-struct Begins(BTreeMap<(usize, u16), VecDeque<(u64, Option<i128>)>>);
+struct Begins(BTreeMap<(usize, u16), VecDeque<Begin>>);
+
+/// Position and time of day.
+type Begin = (u64, Option<i128>);
 
 impl Begins {
     /// Notes a sample that begins a pane; `fold` has not taken it yet.
