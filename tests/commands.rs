@@ -5,7 +5,7 @@
 mod checker;
 mod harness;
 
-use harness::{Foreground, Pipeline, Role, processes, signal_pid, value, wait_until};
+use harness::{Foreground, Pipeline, Role, process, processes, signal_pid, value, wait_until};
 use rustix::process::Signal;
 use std::fs;
 use std::io::Write;
@@ -140,6 +140,26 @@ fn followers_get_every_sample_once_whatever_dies() {
 }
 
 #[test]
+fn a_follower_ends_when_nobody_reads() {
+    let p = Pipeline::of_lines(100_000, &format!("{STEADY}{CHANNEL}"));
+    let mut run = p.run(&[]);
+    run.wait_for_durable(100, BOUND);
+    for command in [&["tail"][..], &["export", "--follow", "--no-heading"]] {
+        // Nothing is ever printed, so no write can fail.
+        let mut follower = p.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+        follower.args(command).args(["--where", "seq < 1", "--config"]).arg(p.config());
+        let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+        run.wait_for_durable(run.durable() + 2000, BOUND);
+        assert_eq!(follower.try_wait().unwrap(), None, "{command:?} waits");
+        drop(follower.stdout.take());
+        wait_until("it has ended", BOUND, || follower.try_wait().unwrap().is_some());
+        assert!(run.is_running(), "{command:?} ended only with the pipeline");
+    }
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
+}
+
+#[test]
 fn the_text_file_goes_on_exactly_whatever_dies() {
     let path = "text = \"samples.txt\"\n";
     let mut p = Pipeline::of_lines(15_000, &format!("{STEADY}{path}{CHANNEL}"));
@@ -217,6 +237,25 @@ fn top_shows_one_screen() {
     );
 }
 
+/// The process of `top` on the terminal of script.
+fn pid_of_top(script: &Foreground) -> i32 {
+    let top = |parent: i32| {
+        processes().into_iter().find(|c| c.parent == parent && c.name == "ipc-pipeline").map(|c| c.pid)
+    };
+    let shell = processes().into_iter().find(|c| c.parent == script.pid()).unwrap();
+    top(script.pid()).or_else(|| top(shell.pid)).unwrap()
+}
+
+#[test]
+fn top_ends_when_its_terminal_is_gone() {
+    let p = ended(1000);
+    let script = top_on_a_terminal(&p);
+    wait_until("it has drawn", BOUND, || script.out().contains("q quit"));
+    let top = pid_of_top(&script);
+    script.signal(Signal::KILL);
+    wait_until("top has ended", BOUND, || process(top).is_none());
+}
+
 /// `top` on a terminal of its own, made by script (util-linux).
 fn top_on_a_terminal(p: &Pipeline) -> Foreground {
     let config = p.config();
@@ -241,12 +280,7 @@ fn top_gives_the_terminal_back() {
             "q" => keys.write_all(b"q").unwrap(),
             signal => {
                 let signal = if signal == "TERM" { Signal::TERM } else { Signal::HUP };
-                let top = |parent: i32| {
-                    processes().into_iter().find(|c| c.parent == parent && c.name == "ipc-pipeline")
-                };
-                let shell = processes().into_iter().find(|c| c.parent == script.pid()).unwrap();
-                let found = top(script.pid()).or_else(|| top(shell.pid)).unwrap();
-                signal_pid(found.pid, signal);
+                signal_pid(pid_of_top(&script), signal);
             }
         }
         script.ends_with(0, BOUND);

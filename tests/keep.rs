@@ -115,6 +115,55 @@ fn what_is_removed_stays_in_all_totals() {
     p.assert_nothing_left();
 }
 
+/// What was removed on purpose is no damage to anybody; what is missing otherwise is.
+#[test]
+fn all_commands_read_behind_removed_segments() {
+    let lines = 100_000;
+    let mut p = Pipeline::of_lines(lines, &format!("{FAST}keep_size = \"1MiB\"\n"));
+    p.run(&[]).ends_with(0, BOUND);
+    p.start(Role::Log);
+    let dir = p.record();
+    p.wait_for("the oldest segments are removed", BOUND, |_| segments(&dir, ".seg") < 25);
+    p.stop(Role::Log, BOUND);
+    let whole = p.expect(&["export"], 0);
+    let seqs: Vec<u64> =
+        whole.lines().skip(1).map(|line| line.split(',').next().unwrap().parse().unwrap()).collect();
+    let first = seqs[0];
+    assert!(first > 10_000 && seqs.iter().copied().eq(first..lines + 4), "from {first}");
+    let timeless = |text: &str| text.contains(",,") || text.contains("null") || text.contains("\n-  ");
+    assert!(!timeless(&whole), "the summary knows the time");
+    for (from, to) in [(1, first + 10), (first - 1, first + 10), (first, first + 10), (first + 5, first + 10)]
+    {
+        let some = p.expect(&["export", "--no-heading", "--seq", &format!("{from}..{to}")], 0);
+        let wanted: String = whole
+            .lines()
+            .skip(1 + (from.max(first) - first) as usize)
+            .take((to + 1 - from.max(first)) as usize)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(some, wanted, "{from}..{to}");
+    }
+    assert_eq!(p.expect(&["export", "--no-heading", "--seq", "1..100"], 0), "");
+    for (count, wanted) in [("3", 3), ("1000000", seqs.len())] {
+        let tail = p.expect(&["tail", "--once", "-n", count], 0);
+        assert!(tail.lines().count() == wanted && !timeless(&tail), "{count}");
+    }
+    assert_eq!(p.expect(&["tail", "--once", "--seq", "..100"], 0), "");
+    for kind in ["series", "histogram", "windows"] {
+        let picture = p.expect(&["plot", "--kind", kind], 0);
+        assert!(picture.contains(&format!("{} samples", seqs.len())), "{picture}");
+    }
+    let screen = p.expect(&["top", "--once", "--every", "1ms"], 0);
+    assert!(screen.contains("the last 600 samples"), "{screen}");
+    // The first segment that was kept is gone, without a word in the summary.
+    fs::remove_file(dir.join(format!("{first:020}.seg"))).unwrap();
+    let said = p.expect(&["export", "--seq", &format!("{}..", first - 1)], 1);
+    assert!(said.contains("damaged entries were left out"), "{}", said.lines().last().unwrap());
+    p.expect(&["verify"], 1);
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 /// log and stat are killed over and over while segments are compressed and removed under them.
 #[test]
 fn kills_while_segments_are_compressed_and_removed() {

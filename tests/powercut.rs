@@ -549,7 +549,7 @@ impl Life<'_> {
     /// What the keeper does: whatever fails is tried again some time.
     fn keep(&mut self) {
         if self.rng.bool() {
-            let _ = compress_sealed(self.disk, &|| true);
+            let _ = compress_sealed(self.disk, &|_| true);
         } else {
             let keep = Keep { size: Some(self.rng.u64(0..40_000)), time: None };
             let _ = remove_oldest(self.disk, LOG_ID, keep, &Default::default(), 0);

@@ -7,24 +7,37 @@
 
 mod checker;
 mod harness;
+mod hoard;
 
 use checker::{Published, check_accepted, check_record, check_source, check_statistics};
 use fastrand::Rng;
 use harness::{Paths, Pipeline, Role, Spool, Witness};
+use hoard::Hoard;
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fmt;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Lines of the source: enough for a round, few enough that fast rounds reach the end and are checked to the last.
-const LINES: u64 = 4_000_000;
+/// Values in the source: enough for a round, few enough that fast rounds reach the end and are checked to the last. They
+/// fill whole lines of one or three.
+const VALUES: u64 = 3_999_999;
 /// Durable progress must resume within this time after the last victim is back.
 const PROGRESS: Duration = Duration::from_secs(5);
 const KILLS: usize = 500;
-const PLAIN: &str = "segment = \"1MiB\"\n";
+const PLAIN: Setup = Setup { columns: 1, record: "segment = \"1MiB\"\n" };
+
+/// What differs between storms beside the ring and the rate.
+#[derive(Clone, Copy)]
+struct Setup {
+    /// Channels: numbers in a line of the source.
+    columns: u64,
+    /// The configuration of the record's files.
+    record: &'static str,
+}
 
 #[test]
 fn ring_of_256() {
@@ -49,27 +62,36 @@ fn ring_of_65536() {
 /// The judge decompresses by itself.
 #[test]
 fn ring_of_4096_with_compressed_segments() {
-    storms(4096, 200, "segment = \"64KiB\"\ncompress = true\n");
+    storms(4096, 200, Setup { columns: 1, record: "segment = \"64KiB\"\ncompress = true\n" });
+}
+
+/// Everything on, and the oldest segments are removed meanwhile: the judge reads them all the same, from a hoard.
+#[test]
+fn ring_of_512_with_everything_on() {
+    let record = "segment = \"64KiB\"\ncompress = true\nkeep_size = \"1MiB\"\n";
+    let removed = storms(512, 200, Setup { columns: 3, record });
+    assert!(removed > 0, "nothing was removed: the storm was none of retention");
 }
 
 /// One storm after the other, never two at a time: they would only measure each other.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// `record` is the configuration of the record's files.
-fn storms(capacity: u64, kills: usize, record: &'static str) {
+/// Returns how many entries retention has removed in all of them.
+fn storms(capacity: u64, kills: usize, setup: Setup) -> u64 {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let seed = number("STORM_SEED").unwrap_or_else(seed_of_now);
     let kills = number("STORM_KILLS").map_or(kills, |n| n as usize);
     let mut rng = Rng::with_seed(seed ^ capacity);
-    let mut times = Times::default();
+    let (mut times, mut removed) = (Times::default(), 0);
     for (i, rate) in ["1 kHz", "100 kHz", "max"].into_iter().enumerate() {
         eprintln!("ring {capacity}, rate {rate}: STORM_SEED={seed}");
         let mut left = kills / 3 + (i < kills % 3) as usize;
         while left > 0 {
-            Round::new(&config(capacity, rate, record), rng.fork()).run(&mut left, &mut times);
+            removed += Round::new(capacity, rate, setup, rng.fork()).run(&mut left, &mut times);
         }
     }
-    eprintln!("ring {capacity}: {kills} kills, {times}");
+    eprintln!("ring {capacity}: {kills} kills, {removed} entries removed, {times}");
+    removed
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -80,33 +102,37 @@ fn seed_of_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000_000
 }
 
-/// The value in line `index` of the source; neighbours differ and no short stretch repeats.
+/// Value number `index` of the source; neighbours differ and no short stretch repeats.
 fn value(index: u64) -> i32 {
     (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 43) as i32 - (1 << 20)
 }
 
-/// The source, written once for all storms of this process.
-fn lines() -> &'static Path {
-    static FILE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = FILE.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lines.txt");
+/// The source with one number in a line, or with three; each written once for all storms of this process.
+fn lines(columns: u64) -> PathBuf {
+    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let path = DIR.get_or_init(|| tempfile::tempdir().unwrap()).path().join(format!("{columns}.txt"));
+    if !path.exists() {
         let mut file = BufWriter::new(std::fs::File::create(&path).unwrap());
-        (0..LINES).for_each(|i| writeln!(file, "{}", value(i)).unwrap());
+        for i in 0..VALUES {
+            let end = if (i + 1) % columns == 0 { '\n' } else { ',' };
+            write!(file, "{}{end}", value(i)).unwrap();
+        }
         file.flush().unwrap();
-        (dir, path)
-    });
+    }
     path
 }
 
-fn config(capacity: u64, rate: &str, record: &str) -> String {
+fn config(capacity: u64, rate: &str, setup: Setup) -> String {
+    let columns: Vec<u64> = (1..=setup.columns).collect();
+    let channels: String = columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n")).collect();
     format!(
-        "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
+        "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\ncolumns = {columns:?}\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
-         [log]\nsync = \"10ms\"\n{record}\
+         [log]\nsync = \"10ms\"\n{}\
          [stat]\npercentiles = [50, 99]\newma = 0.1\n\
-         [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n",
-        lines().display()
+         [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n{channels}",
+        lines(setup.columns).display(),
+        setup.record
     )
 }
 
@@ -189,21 +215,26 @@ fn outage(rng: &mut Rng) -> Duration {
 struct Round {
     pipeline: Pipeline,
     witness: Witness,
+    /// If retention is on.
+    hoard: Option<Hoard>,
+    columns: u64,
     rng: Rng,
     /// The spool that was deleted last: conv may reach the end of its source while it has no name.
     nameless: Option<Spool>,
 }
 
 impl Round {
-    fn new(config: &str, rng: Rng) -> Round {
-        let mut pipeline = Pipeline::new(config);
+    fn new(capacity: u64, rate: &str, setup: Setup, rng: Rng) -> Round {
+        let mut pipeline = Pipeline::new(&config(capacity, rate, setup));
+        let hoard = setup.record.contains("keep_").then(|| Hoard::start(&pipeline));
         let witness = Witness::start(&pipeline.paths, &pipeline.lives);
         pipeline.start_all();
         pipeline.wait_for("the first entry is durable", PROGRESS, |p| p.durable() > 0);
-        Round { pipeline, witness, rng, nameless: None }
+        Round { pipeline, witness, hoard, columns: setup.columns, rng, nameless: None }
     }
 
-    fn run(mut self, left: &mut usize, times: &mut Times) {
+    /// Returns how many entries retention has removed.
+    fn run(mut self, left: &mut usize, times: &mut Times) -> u64 {
         while *left > 0 && !self.pipeline.source_ended {
             let mut fault = Fault::random(&mut self.rng);
             fault.kill.truncate(*left);
@@ -211,7 +242,7 @@ impl Round {
             self.strike(&fault);
             self.progress(times);
         }
-        self.finish();
+        self.finish()
     }
 
     fn strike(&mut self, fault: &Fault) {
@@ -272,7 +303,7 @@ impl Round {
     }
 
     /// Thaw, drain, stop, and judge everything.
-    fn finish(mut self) {
+    fn finish(mut self) -> u64 {
         let p = &mut self.pipeline;
         p.stop(Role::Conv, PROGRESS);
         let accepted = p.head().max(self.nameless.as_ref().and_then(Spool::head)).unwrap_or(0);
@@ -282,7 +313,8 @@ impl Round {
         self.witness.look_once();
         let seen = self.witness.finish();
         [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, PROGRESS));
-        let report = check_record(&p.record());
+        let hoarded = self.hoard.take().map(Hoard::finish);
+        let report = check_record(hoarded.as_deref().unwrap_or(&p.record()));
         let mut faults = report.faults.clone();
         if (report.last, report.tail_bytes) != (end, 0) || report.durable != end {
             let (last, durable, tail) = (report.last, report.durable, report.tail_bytes);
@@ -296,8 +328,8 @@ impl Round {
         }
         let (samples, index, wrong) = check_source(&report.record, value);
         faults.join(wrong);
-        if samples != index || p.source_ended && samples != LINES {
-            faults.add(format!("{samples} samples of {index} lines, the source has {LINES}"));
+        if samples != index || p.source_ended && samples != VALUES {
+            faults.add(format!("{samples} samples of {index} values, the source has {VALUES}"));
         }
         faults.join(seen.faults);
         faults.join(check_accepted(&report.record, &seen.accepted));
@@ -307,9 +339,28 @@ impl Round {
             faults.add(format!("the last published row is for n = {last_row:?}, the record ends at {end}"));
         }
         assert!(faults.is_empty(), "{faults}{}", self.pipeline.state());
+        let removed = if hoarded.is_some() { summed_up(&self.pipeline, self.columns, index) } else { 0 };
         self.pipeline.remove_objects();
         self.pipeline.assert_nothing_left();
+        removed
     }
+}
+
+/// What is left of the record and its summary must together be worth the first `values` of the source. Returns how
+/// many entries were removed.
+fn summed_up(p: &Pipeline, columns: u64, values: u64) -> u64 {
+    let said: Value = serde_json::from_str(&p.expect(&["verify", "--json"], 0)).unwrap();
+    for column in 0..columns {
+        let (mut count, mut sum) = (0u64, 0i64);
+        for i in (column..values).step_by(columns as usize) {
+            (count, sum) = (count + 1, sum + i64::from(value(i)));
+        }
+        let channel = &said["channels"][column as usize];
+        let told = (channel["count"].as_u64(), channel["sum"].as_str());
+        assert_eq!(told, (Some(count), Some(&*sum.to_string())), "channel {column}");
+    }
+    assert_eq!(said["stat"]["result"], "equal");
+    said["summed_up"].as_u64().unwrap()
 }
 
 /// A living log and a living conv have mapped the spool. With its name deleted and one of them killed the other still

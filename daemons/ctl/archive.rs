@@ -17,6 +17,7 @@ use ipc_pipeline::sys;
 use jiff::Timestamp;
 
 use crate::objects;
+use crate::progress::Bar;
 
 /// Sets the record aside as `log-<UTC>` in `to`, without it beside where it was; returns what was done, a line each.
 pub fn archive(
@@ -77,7 +78,12 @@ impl Held {
     }
 
     fn compress(&self) -> Result<String, Failure> {
-        let (before, after) = compress_all(&self.disk, &|| true).map_err(Failure::system)?;
+        let bar = Bar::new("compressing", true);
+        let go_on = |seq: u64| {
+            bar.at(seq.saturating_sub(1), self.entries);
+            true
+        };
+        let (before, after) = compress_all(&self.disk, &go_on).map_err(Failure::system)?;
         Ok(format!("compressed: {before} bytes before, {after} now\n"))
     }
 }

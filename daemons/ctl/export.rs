@@ -1,7 +1,7 @@
 //! `ipc-pipeline export [DIR]`: the samples of a record, or a selection of them, as text.
 //!
 //! One line a sample ([`Lines`]). The same record and the same selection always give the same bytes, and what begins at a
-//! later seq gives exactly the rest.
+//! later seq gives exactly the rest. With `--windows` it is a line for each window that has closed ([`Windows`]).
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -18,6 +18,7 @@ use crate::place::{Place, unreadable};
 use crate::progress::Bar;
 use crate::samples::{Follow, Samples, SelectionArgs};
 use crate::verify::{EXIT_BROKEN, EXIT_TRUE};
+use crate::windows::{Windows, asked_for};
 
 /// Examples and exit codes.
 pub const HELP: &str = "Examples:
@@ -27,6 +28,8 @@ pub const HELP: &str = "Examples:
   ipc-pipeline export --seq 1001.. --no-heading >> samples.csv
       goes on behind entry 1000, exactly
   ipc-pipeline export --follow | while read line; do ...; done
+  ipc-pipeline export --windows --digits 3 --output windows.csv
+      every window that has closed, computed again from the samples
 
 Values are physical ones, (code / 10^decimals + offset) * scale, exactly; --raw gives the codes.
 Exit codes: 0 all samples were written, 1 damaged entries were left out, 2 the record cannot be read.";
@@ -46,6 +49,12 @@ pub struct Args {
     /// Give codes instead of physical values
     #[arg(long)]
     raw: bool,
+    /// Give the closed windows of the configuration instead of samples; of a directory those that stat kept, or of --config
+    #[arg(long, conflicts_with_all = ["seq", "condition", "raw", "follow"])]
+    windows: bool,
+    /// Digits after the point of what is no integer in windows; without it report.digits
+    #[arg(long, value_name = "N", requires = "windows", value_parser = clap::value_parser!(u8).range(0..=30))]
+    digits: Option<u8>,
     /// Leave out the line with the names of the columns
     #[arg(long)]
     no_heading: bool,
@@ -97,33 +106,82 @@ impl ExportError {
 
 /// The whole command.
 pub fn export(args: Args) -> Result<u8, Failure> {
-    let place = Place::find(&args.common, args.dir)?;
-    let reader = place.open()?;
-    let form = match args.format {
-        Format::Csv => Form::Csv,
-        Format::Jsonl => Form::Jsonl,
-    };
-    let lines = Lines::new(form, args.raw, reader.channels());
-    let selection = args.selection.resolve(args.raw, reader.channels())?;
-    let follow = args.follow.then(|| Follow::begin(place.names)).transpose()?;
-    let samples = Samples::open(reader, selection, args.follow).map_err(unreadable)?;
-    let aside = args.output.is_some() || !io::stdout().is_terminal();
-    let bar = Bar::new("exporting", aside && !args.follow);
-    let mut out: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).map_err(|e| {
-            Failure::system(format!("cannot make the output file {}: {e}; name another one", path.display()))
-        })?),
-        None => Box::new(io::stdout().lock()),
-    };
-    let heading = if args.no_heading { "" } else { lines.heading() };
-    let written = out.write_all(heading.as_bytes()).map_err(ExportError::from);
-    match written.and_then(|()| write(samples, lines, follow, &mut *out, &bar)) {
+    let place = Place::find(&args.common, args.dir.clone())?;
+    let written = if args.windows { export_windows(&args, &place) } else { export_samples(&args, place) }?;
+    match written {
         Ok(0) => Ok(EXIT_TRUE),
         Ok(damaged) => Err(Failure::new(
             EXIT_BROKEN,
             format!("{damaged} damaged entries were left out; `ipc-pipeline verify` names them"),
         )),
         Err(e) => e.end(),
+    }
+}
+
+fn export_samples(args: &Args, place: Place) -> Result<Result<u64, ExportError>, Failure> {
+    let reader = place.open()?;
+    let lines = Lines::new(args.form(), args.raw, reader.channels());
+    let selection = args.selection.resolve(args.raw, reader.channels())?;
+    let follow = args.follow.then(|| Follow::begin(place.names, args.output.is_none())).transpose()?;
+    let samples = Samples::open(reader, selection, args.follow).map_err(unreadable)?;
+    let (mut out, bar) = args.output()?;
+    let heading = if args.no_heading { "" } else { lines.heading() };
+    let written = out.write_all(heading.as_bytes()).map_err(ExportError::from);
+    Ok(written.and_then(|()| write(samples, lines, follow, &mut *out, &bar)))
+}
+
+fn export_windows(args: &Args, place: &Place) -> Result<Result<u64, ExportError>, Failure> {
+    let reader = place.open()?;
+    let (settings, digits) = asked_for(&args.common, place, &reader)?;
+    let selection = args.selection.resolve(false, reader.channels())?;
+    let digits = args.digits.unwrap_or(digits);
+    let windows = Windows::open(reader, &settings, selection, args.form(), digits).map_err(unreadable)?;
+    let (mut out, bar) = args.output()?;
+    Ok(write_windows(windows, !args.no_heading, &mut *out, &bar))
+}
+
+impl Args {
+    fn form(&self) -> Form {
+        match self.format {
+            Format::Csv => Form::Csv,
+            Format::Jsonl => Form::Jsonl,
+        }
+    }
+
+    /// Where the text goes, and the bar beside it.
+    fn output(&self) -> Result<(Box<dyn Write>, Bar), Failure> {
+        let aside = self.output.is_some() || !io::stdout().is_terminal();
+        let bar = Bar::new("exporting", aside && !self.follow);
+        let out: Box<dyn Write> = match &self.output {
+            Some(path) => Box::new(File::create(path).map_err(|e| {
+                Failure::system(format!(
+                    "cannot make the output file {}: {e}; name another one",
+                    path.display()
+                ))
+            })?),
+            None => Box::new(io::stdout().lock()),
+        };
+        Ok((out, bar))
+    }
+}
+
+/// Writes all windows. Returns how many entries were left out because they are damaged or missing.
+fn write_windows(
+    mut windows: Windows,
+    heading: bool,
+    out: &mut dyn Write,
+    bar: &Bar,
+) -> Result<u64, ExportError> {
+    let mut text = if heading { windows.heading() } else { String::new() };
+    loop {
+        let more = windows.step(&mut text)?;
+        out.write_all(text.as_bytes())?;
+        text.clear();
+        bar.at(windows.next() - 1, windows.end());
+        if !more {
+            out.flush()?;
+            return Ok(windows.damaged);
+        }
     }
 }
 
@@ -223,5 +281,14 @@ mod tests {
             1,
             "what is above the mark counts while it is whole"
         );
+    }
+
+    #[test]
+    fn missing_entries_are_counted_wherever_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        record(dir.path());
+        std::fs::remove_file(dir.path().join(format!("{:020}.seg", 1))).unwrap();
+        let missing = |from| exported(dir.path(), Form::Csv, from).1;
+        assert_eq!([1, 7, 9, 10, 20].map(missing), [9, 3, 1, 0, 0]);
     }
 }

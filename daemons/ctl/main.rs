@@ -8,6 +8,7 @@ mod chart;
 mod child;
 mod condition;
 mod export;
+mod keys;
 mod moment;
 mod objects;
 mod place;
@@ -24,6 +25,7 @@ mod tail;
 mod top;
 mod verify;
 mod walk;
+mod windows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! The samples of a record, or a selection of them, one after the other: for `export`, `tail` and `plot`.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::sys;
 use ipc_pipeline::timeline::wall_before;
 use ipc_pipeline::wall::WallClock;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::condition::{Condition, channel_number};
 use crate::moment;
@@ -113,6 +115,13 @@ impl Selection {
         Selection { channels: 1 << number, ..self.clone() }
     }
 
+    /// Is this channel wanted, at this span of time? Its beginning and end are ns since 1970, where they are known.
+    pub fn takes_span(&self, channel: u16, from_ns: Option<i128>, to_ns: Option<i128>) -> bool {
+        u32::checked_shr(self.channels, channel.into()).is_some_and(|bits| bits & 1 == 1)
+            && self.from_ns.is_none_or(|from| from_ns.is_some_and(|begin| begin >= from))
+            && self.to_ns.is_none_or(|to| to_ns.is_some_and(|end| end <= to))
+    }
+
     #[inline(always)]
     fn takes(&self, sample: &Entry, wall_ns: Option<i128>) -> bool {
         self.channels >> sample.channel & 1 == 1
@@ -137,7 +146,8 @@ impl Samples {
     /// # Errors
     /// The record cannot be read.
     pub fn open(mut reader: RecordReader, selection: Selection, live: bool) -> Result<Samples, ReadError> {
-        let begin = (*selection.seqs.start()).max(reader.first());
+        // Also before the first segment: what is missing there was either summed up, or it is damage.
+        let begin = *selection.seqs.start();
         let wall = wall_before(&mut reader, begin)?;
         let walk = Walk::from(reader, begin)?;
         Ok(Samples { walk: if live { walk.live() } else { walk }, wall, selection, damaged: 0 })
@@ -207,17 +217,20 @@ impl Samples {
 pub struct Follow {
     /// The instance; a record that is only a directory has none, and is followed until Ctrl-C.
     names: Option<Names>,
+    /// The samples go to standard output.
+    prints: bool,
     stop: Arc<AtomicBool>,
     alive: Option<Instant>,
 }
 
 impl Follow {
-    /// From now on Ctrl-C and SIGTERM only end the waiting.
+    /// From now on Ctrl-C and SIGTERM only end the waiting; and so does, if what is followed is printed, that nobody reads it
+    /// any more.
     ///
     /// # Errors
     /// Signal handlers cannot be installed.
-    pub fn begin(names: Option<Names>) -> Result<Follow, Failure> {
-        Ok(Follow { names, stop: daemon::stop_flag()?, alive: None })
+    pub fn begin(names: Option<Names>, prints: bool) -> Result<Follow, Failure> {
+        Ok(Follow { names, prints, stop: daemon::stop_flag()?, alive: None })
     }
 
     /// Were we told to stop?
@@ -236,7 +249,7 @@ impl Follow {
             if samples.walk.look()? {
                 return Ok(true);
             }
-            if ended {
+            if ended || self.prints && nobody_reads() {
                 return Ok(false);
             }
             std::thread::sleep(LOOK);
@@ -256,6 +269,15 @@ impl Follow {
         let clean = log.page.as_ref().and_then(Page::state) == Some(State::Ended);
         clean || self.alive.is_none_or(|seen| seen.elapsed() > GONE)
     }
+}
+
+/// Have all gone away who could read standard output? Who only waits for something to print would never see it.
+fn nobody_reads() -> bool {
+    let output = io::stdout();
+    let mut output = [PollFd::new(&output, PollFlags::empty())];
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut output, Some(&now)).is_ok() && output.iter().any(|output| output.revents().intersects(gone))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub fn tail(args: Args) -> Result<u8, Failure> {
     let lines = Lines::new(form, args.raw, reader.channels());
     let begin = begin(&place, &selection, args.lines)?;
     let selection = selection.of_seqs(begin..=*selection.seqs.end());
-    let follow = (!args.once).then(|| Follow::begin(place.names)).transpose()?;
+    let follow = (!args.once).then(|| Follow::begin(place.names, true)).transpose()?;
     let samples = Samples::open(reader, selection, true).map_err(unreadable)?;
     match write(samples, lines, follow, &mut io::stdout().lock(), &Bar::new("", false)) {
         Ok(_) => Ok(EXIT_TRUE),

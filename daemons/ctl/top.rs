@@ -14,12 +14,12 @@ use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::reader::RecordReader;
 use ratatui::Terminal;
 use ratatui::backend::{CrosstermBackend, TestBackend};
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor, execute};
 
+use crate::keys::{Key, Keys};
 use crate::said::{self, Said};
 use crate::say;
 use crate::screen::draw;
@@ -211,17 +211,16 @@ impl Screen {
             |e: io::Error| Failure::system(format!("cannot use the terminal: {e}; try `top --once`"));
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let mut chosen = Chosen { colours, ..Chosen::default() };
+        let mut keys = Keys::open().map_err(failed)?;
         let (mut look, mut taken) = (first, Instant::now());
         while !stop.load(Ordering::Relaxed) {
             if taken.elapsed() >= every && !chosen.paused {
                 (look, taken) = (Look::take(names, Some(&look)), Instant::now());
             }
             self.terminal.draw(|frame| draw(frame, &look, chosen)).map_err(failed)?;
-            if event::poll(PATIENCE.min(every)).map_err(failed)?
-                && let Event::Key(key) = event::read().map_err(failed)?
-                && key.kind != KeyEventKind::Release
-                && !press(&mut chosen, key.code, key.modifiers, look.channels.len())
-            {
+            // Nobody looks any more when the terminal is gone.
+            let Some(keys) = keys.wait(PATIENCE.min(every)) else { break };
+            if !keys.into_iter().all(|key| press(&mut chosen, key, look.channels.len())) {
                 break;
             }
         }
@@ -230,17 +229,13 @@ impl Screen {
 }
 
 /// What a key does; false: it ends.
-fn press(chosen: &mut Chosen, key: KeyCode, with: KeyModifiers, channels: usize) -> bool {
+fn press(chosen: &mut Chosen, key: Key, channels: usize) -> bool {
     let channels = channels.max(1);
     match key {
-        KeyCode::Char('q') | KeyCode::Esc => return false,
-        KeyCode::Char('c') if with.contains(KeyModifiers::CONTROL) => return false,
-        KeyCode::Char('p') | KeyCode::Char(' ') => chosen.paused = !chosen.paused,
-        KeyCode::Down | KeyCode::Right | KeyCode::Tab => chosen.channel = (chosen.channel + 1) % channels,
-        KeyCode::Up | KeyCode::Left | KeyCode::BackTab => {
-            chosen.channel = (chosen.channel + channels - 1) % channels;
-        }
-        _ => {}
+        Key::Quit => return false,
+        Key::Pause => chosen.paused = !chosen.paused,
+        Key::Next => chosen.channel = (chosen.channel + 1) % channels,
+        Key::Before => chosen.channel = (chosen.channel + channels - 1) % channels,
     }
     true
 }
@@ -264,17 +259,15 @@ mod tests {
     #[test]
     fn keys() {
         let mut chosen = Chosen::default();
-        let mut press = |key, with| {
-            let goes_on = press(&mut chosen, key, with, 3);
+        let mut press = |key| {
+            let goes_on = press(&mut chosen, key, 3);
             (goes_on, chosen.channel, chosen.paused)
         };
-        let none = KeyModifiers::NONE;
-        assert_eq!(press(KeyCode::Tab, none), (true, 1, false));
-        assert_eq!(press(KeyCode::Up, none), (true, 0, false));
-        assert_eq!(press(KeyCode::Left, none), (true, 2, false));
-        assert_eq!(press(KeyCode::Down, none), (true, 0, false));
-        assert_eq!(press(KeyCode::Char('p'), none), (true, 0, true));
-        assert_eq!(press(KeyCode::Char('c'), none), (true, 0, true));
-        assert!(!press(KeyCode::Char('c'), KeyModifiers::CONTROL).0 && !press(KeyCode::Char('q'), none).0);
+        assert_eq!(press(Key::Next), (true, 1, false));
+        assert_eq!(press(Key::Before), (true, 0, false));
+        assert_eq!(press(Key::Before), (true, 2, false));
+        assert_eq!(press(Key::Next), (true, 0, false));
+        assert_eq!(press(Key::Pause), (true, 0, true));
+        assert!(!press(Key::Quit).0);
     }
 }

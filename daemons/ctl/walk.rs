@@ -31,6 +31,8 @@ pub struct Walk {
     pub mark: Option<u64>,
     /// Seq of the entry that stands next.
     pub next: u64,
+    /// What is known of the entries to come that are no part of the record any more, though their files may still be there.
+    removed: Option<Box<Summary>>,
     /// How many entries above the mark may count.
     above_mark: u64,
     chunk: Vec<u8>,
@@ -51,7 +53,8 @@ impl Walk {
     /// As [`Walk::new`].
     pub fn from(reader: RecordReader, next: u64) -> Result<Walk, ReadError> {
         let mark = reader.mark()?.map(|mark| mark.durable.seq);
-        Ok(Walk { reader, mark, next, above_mark: ABOVE_MARK_MAX, chunk: Vec::new() })
+        let removed = reader.summary()?.filter(|summary| summary.n() >= next).map(Box::new);
+        Ok(Walk { reader, mark, next, removed, above_mark: ABOVE_MARK_MAX, chunk: Vec::new() })
     }
 
     /// A walk that keeps to what is durable, to go on when more is: what stands above the mark may be taken back.
@@ -73,6 +76,10 @@ impl Walk {
     /// # Errors
     /// A file cannot be read.
     pub fn step(&mut self, pause: Option<u64>) -> Result<Step<'_>, ReadError> {
+        if let Some(summary) = self.removed.take() {
+            self.next = summary.n() + 1;
+            return Ok(Step::Summary(summary));
+        }
         let pause = pause.filter(|pause| *pause >= self.next);
         let most =
             pause.map_or(MAX_READ, |p| usize::try_from(p - self.next).unwrap_or(MAX_READ).saturating_add(1));
@@ -88,7 +95,7 @@ impl Walk {
         Ok(Step::Entries(self.chunk.get(..count * LEN).unwrap_or_default()))
     }
 
-    /// On to where the summary ends, or to the next segment that has something.
+    /// On to where the summary ends if entries were removed meanwhile, or to the next segment that has something.
     fn gap(&mut self) -> Result<Step<'_>, ReadError> {
         if let Some(summary) = self.reader.summary()?.filter(|summary| summary.n() >= self.next) {
             self.next = summary.n() + 1;

@@ -15,19 +15,19 @@ use std::io;
 const WRITE_BACK: u64 = 1 << 20;
 
 /// Compresses all segments that are plain and whole, but not the last one, which is being written. Others must not do so at
-/// the same time. `go_on` is asked before each block; when it says no, what was begun is left undone. Returns how many
+/// the same time. `go_on` is asked before each block, with the seq of its first entry; when it says no, what was begun is left undone. Returns how many
 /// segments were compressed.
 ///
 /// # Errors
 /// What the disk refused. The record is as it was; call again.
-pub fn compress_sealed<D: Disk>(disk: &D, go_on: &dyn Fn() -> bool) -> Result<u64, DiskError> {
+pub fn compress_sealed<D: Disk>(disk: &D, go_on: &dyn Fn(u64) -> bool) -> Result<u64, DiskError> {
     let names = disk.list().map_err(|e| DiskError::new(disk, "list", "", e))?;
     let segments = segments(&names);
     let mut done = 0;
     for pair in segments.windows(2) {
         if let [segment, next] = pair
             && segment.form == Form::Plain
-            && go_on()
+            && go_on(segment.first)
         {
             done += u64::from(compress(disk, *segment, next.first, go_on)?);
         }
@@ -40,7 +40,7 @@ pub fn compress_sealed<D: Disk>(disk: &D, go_on: &dyn Fn() -> bool) -> Result<u6
 ///
 /// # Errors
 /// As [`compress_sealed`].
-pub fn compress_all<D: Disk>(disk: &D, go_on: &dyn Fn() -> bool) -> Result<(u64, u64), DiskError> {
+pub fn compress_all<D: Disk>(disk: &D, go_on: &dyn Fn(u64) -> bool) -> Result<(u64, u64), DiskError> {
     let (before, last) = size(disk)?;
     compress_sealed(disk, go_on)?;
     if let Some((last, len)) = last.filter(|(last, _)| last.form == Form::Plain) {
@@ -74,7 +74,7 @@ pub fn compress<D: Disk>(
     disk: &D,
     segment: Segment,
     end: u64,
-    go_on: &dyn Fn() -> bool,
+    go_on: &dyn Fn(u64) -> bool,
 ) -> Result<bool, DiskError> {
     let fail = |doing| move |e| DiskError::new(disk, doing, &segment.name(), e);
     let from = disk.open(&segment.name()).map_err(fail("open"))?;
@@ -107,7 +107,7 @@ fn write<D: Disk>(
     from: &D::File,
     seqs: std::ops::Range<u64>,
     to: &D::File,
-    go_on: &dyn Fn() -> bool,
+    go_on: &dyn Fn(u64) -> bool,
 ) -> Result<bool, (&'static str, io::Error)> {
     let mut header = vec![0; HEADER_LEN];
     read_exact(disk, from, &mut header, 0).map_err(|e| ("read", e))?;
@@ -117,7 +117,7 @@ fn write<D: Disk>(
     let (mut entries, mut check) = (Vec::new(), Vec::new());
     let mut next = seqs.start;
     while next < seqs.end {
-        if !go_on() {
+        if !go_on(next) {
             return Ok(false);
         }
         entries.resize((seqs.end - next).min(BLOCK as u64) as usize * LEN, 0);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn compressed(dir: &Path) -> u64 {
-        compress_sealed(&DirDisk::open(dir, 0o640).unwrap(), &|| true).unwrap()
+        compress_sealed(&DirDisk::open(dir, 0o640).unwrap(), &|_| true).unwrap()
     }
 
     fn read_all(dir: &Path, at_once: usize) -> Vec<u8> {
@@ -258,7 +258,7 @@ mod tests {
     fn a_record_whose_last_segment_is_compressed_goes_on_behind_it() {
         let (dir, wanted) = record();
         let disk = DirDisk::open(dir.path(), 0o640).unwrap();
-        let (before, after) = compress_all(&disk, &|| true).unwrap();
+        let (before, after) = compress_all(&disk, &|_| true).unwrap();
         assert_eq!(before, 3 * 4096 + COUNT * LEN as u64);
         assert!(after < before / 10 && names(dir.path()).iter().all(|name| name.ends_with(".segz")));
         for _ in 0..2 {
@@ -280,9 +280,9 @@ mod tests {
         assert!(first.exists());
         let disk = DirDisk::open(dir.path(), 0o640).unwrap();
         fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(offset_of(1, SIZE + 1)).unwrap();
-        assert_eq!(compress_sealed(&disk, &|| false).unwrap(), 0);
+        assert_eq!(compress_sealed(&disk, &|_| false).unwrap(), 0);
         let calls = std::cell::Cell::new(0);
-        let twice = || calls.replace(calls.get() + 1) < 2;
+        let twice = |_| calls.replace(calls.get() + 1) < 2;
         assert_eq!(compress_sealed(&disk, &twice).unwrap(), 0);
         assert_eq!(names(dir.path()).len(), 3, "{:?}", names(dir.path()));
     }

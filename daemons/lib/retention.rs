@@ -215,10 +215,10 @@ mod tests {
     #[test]
     fn what_was_removed_stays_in_the_summary() {
         let dir = record();
-        compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|| false).unwrap();
+        compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| false).unwrap();
         assert!(remove(dir.path(), 7 * SEGMENT).is_none());
         for (size, n) in [(6 * SEGMENT, 50), (4 * SEGMENT, 150), (3 * SEGMENT, 200), (0, 300)] {
-            compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|| size == 0).unwrap();
+            compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| size == 0).unwrap();
             let summary = remove(dir.path(), size).unwrap();
             let (fold, audit) = folded(n);
             assert_eq!((summary.n(), &summary.fold), (n, &fold));

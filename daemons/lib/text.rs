@@ -174,6 +174,14 @@ impl Second {
     }
 }
 
+/// The time of day in UTC at `wall_ns`, ns since 1970, as in the lines of samples; `None` if its year is not one of 0 to 9999.
+pub fn time_text(wall_ns: i128) -> Option<String> {
+    let second = second_text(wall_ns.div_euclid(NS))?;
+    let mut text = Vec::new();
+    put_time(&mut text, Some((second, wall_ns.rem_euclid(NS))), "", "");
+    String::from_utf8(text).ok()
+}
+
 fn second_text(second: i128) -> Option<[u8; SECOND_LEN]> {
     let second = i64::try_from(second).ok()?;
     let time = Timestamp::from_second(second).ok()?.to_zoned(TimeZone::UTC).datetime();
@@ -289,7 +297,9 @@ mod tests {
         // A year that RFC 3339 cannot say.
         for wall in [i128::MAX, i128::MIN, -100_000_000_000 * NS, 400_000_000_000 * NS] {
             assert_eq!(sample(wall), "18446744073709551615,,31,5\n");
+            assert_eq!(time_text(wall), None);
         }
+        assert_eq!(time_text(-1).as_deref(), Some("1969-12-31T23:59:59.999999999Z"));
         let mut second = Second { begin_ns: i128::MIN, text: None };
         for wall in [5, NS - 1, NS, NS + 7, 3, -1] {
             let fresh = second_text(wall.div_euclid(NS));

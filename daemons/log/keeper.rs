@@ -75,7 +75,7 @@ impl Keeper {
 
     fn look(&self) -> Result<(), DiskError> {
         if self.config.compress {
-            compress_sealed(&self.disk, &|| true)?;
+            compress_sealed(&self.disk, &|_| true)?;
         }
         let keep = Keep { size: self.config.keep_size, time: self.config.keep_time };
         let removed = remove_oldest(&self.disk, self.log_id, keep, &self.settings, sys::wall_ns())?;

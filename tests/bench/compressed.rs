@@ -45,7 +45,7 @@ fn row(what: &str, entry: impl FnMut(u64) -> Entry) {
     record.sync().unwrap();
     let plain = read(dir.path());
     let begun = Instant::now();
-    assert_eq!(compress_sealed(&disk(), &|| true).unwrap(), 1);
+    assert_eq!(compress_sealed(&disk(), &|_| true).unwrap(), 1);
     let compress = SEGMENT as f64 / 1e6 / begun.elapsed().as_secs_f64();
     let size = std::fs::metadata(dir.path().join("00000000000000000001.segz")).unwrap().len();
     let (bytes, read) = (size as f64 / SEGMENT as f64, read(dir.path()));

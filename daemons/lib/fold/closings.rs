@@ -30,6 +30,11 @@ impl Closings {
         Closings { fold }
     }
 
+    /// The fold as it is now.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
     /// Takes an entry that is whole, of this kind, and the next one that is; `each` gets what closes with it, in the order
     /// of their ends.
     pub fn take(&mut self, entry: &Entry, kind: Kind, each: &mut impl FnMut(Closed)) {

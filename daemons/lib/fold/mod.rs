@@ -138,6 +138,11 @@ impl Fold {
         self.channels.get(channel as usize).map(|channel| &channel.stats).filter(|stats| stats.count > 0)
     }
 
+    /// How many samples of a channel there are in this epoch.
+    pub fn in_epoch(&self, channel: u16) -> u64 {
+        self.channels.get(channel as usize).map_or(0, Channel::in_epoch)
+    }
+
     /// How a channel changes; `None` without two samples in this epoch at two times.
     pub fn rate(&self, channel: u16) -> Option<Rate> {
         let channel = self.channels.get(channel as usize).filter(|channel| channel.in_epoch() > 1)?;
