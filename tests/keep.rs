@@ -184,7 +184,7 @@ fn kills_while_segments_are_compressed_and_removed() {
     }
     run.ends_with(0, BOUND * 4);
     let last = run.last_line();
-    assert!(last.contains(&format!("n={lines} sum={} ", sum(lines))), "{last}");
+    assert!(last.contains(&format!("n={lines} ")) && last.contains(&format!("sum={}", sum(lines))), "{last}");
     verified(&p, lines);
     let (from, values) = exported(&p, lines);
     assert!((from..lines).zip(&values).all(|(line, v)| *v == value(line)));

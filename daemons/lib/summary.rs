@@ -203,7 +203,7 @@ mod tests {
         let windows = vec![Window::new(Unit::Samples, 64 << 12, 1 << 12).unwrap(); 4];
         let settings = Settings { percentiles: vec![Percentile::new(0).unwrap()], ewma: None, windows };
         let mut summary = Summary::new(42, &settings);
-        let mut take = |summary: &mut Summary, to: u64| {
+        let take = |summary: &mut Summary, to: u64| {
             for seq in summary.n() + 1..=to {
                 let code = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
                 summary.take_bytes(&Entry::sample(seq, 1, seq, 0, code as i32).to_bytes());
