@@ -90,6 +90,14 @@ pub(super) fn size(text: &str) -> Option<u64> {
     u64::try_from(read(text, &SIZE)?.whole()?).ok()
 }
 
+/// A size in the largest unit of which it is a whole number.
+pub(super) fn show_size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    let (unit, shift) = whole.unwrap_or(("B", 0));
+    format!("{}{unit}", bytes >> shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +192,9 @@ mod tests {
         assert_eq!(size("100000B"), Some(100_000));
         for text in ["64", "64MB", "0.3B", "64 mib", "999999999999999999GiB"] {
             assert_eq!(size(text), None, "{text}");
+        }
+        for text in ["64KiB", "1MiB", "3GiB", "1025B", "1536MiB", "0B"] {
+            assert_eq!(size(text).map(show_size).as_deref(), Some(text));
         }
     }
 }
