@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 const PAGES: [(&str, usize); 4] = [
     ("docs/log-a-temperature.md", 14),
     ("docs/replay-a-record.md", 10),
-    ("docs/numbers.md", 8),
+    ("docs/numbers.md", 7),
     ("docs/what-to-do-when.md", 10),
 ];
 /// The README's commands that end by themselves and need nothing to be built.
@@ -74,7 +74,8 @@ impl Place {
         }
         let chip = dir.path().join("sys/class/hwmon/hwmon3");
         fs::create_dir_all(&chip).unwrap();
-        for (file, text) in [("name", "coretemp"), ("temp1_input", "45499"), ("temp1_label", "Package id 0")] {
+        for (file, text) in [("name", "coretemp"), ("temp1_input", "45499"), ("temp1_label", "Package id 0")]
+        {
             fs::write(chip.join(file), text).unwrap();
         }
         let tail = format!("-{}-{}", std::process::id(), page.len());
@@ -135,7 +136,17 @@ impl Place {
             let file = Path::new(&words[at + 1]).file_stem().unwrap().to_str().unwrap().to_owned();
             words.insert(at, format!("--name {}", self.name(&file)));
         }
-        words.join(" ").replace("ipc-pipeline/@care", &format!("ipc-pipeline/@care{}", self.tail))
+        self.renamed_paths(&words.join(" "))
+    }
+
+    /// `ipc-pipeline/@NAME/` becomes `ipc-pipeline/@NAME-TAIL/`.
+    fn renamed_paths(&self, line: &str) -> String {
+        let mut parts = line.split("ipc-pipeline/@");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |line, part| {
+            let end = part.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(part.len());
+            line + "ipc-pipeline/@" + &part[..end] + &self.tail + &part[end..]
+        })
     }
 
     fn name(&mut self, name: &str) -> String {
@@ -187,9 +198,13 @@ fn run_page(name: &str) {
         let commands = |line: &String| line.starts_with("ipc-pipeline ");
         place.run(block);
         assert!(block.language == "text" || !block.lines.is_empty(), "{name}: an empty block");
-        assert!(block.language != "toml" || !block.lines.iter().any(commands), "{name}: commands that are not run");
+        assert!(
+            block.language != "toml" || !block.lines.iter().any(commands),
+            "{name}: commands that are not run"
+        );
     }
     assert!(place.commands >= least, "{name}: only {} commands were run", place.commands);
+    println!("{name}: {} commands", place.commands);
     place.leave();
 }
 

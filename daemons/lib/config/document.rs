@@ -450,13 +450,7 @@ impl Document {
         }
     }
 
-    fn add_items(
-        &mut self,
-        places: &Places<'_>,
-        name: &'static str,
-        place: Place,
-        table: &DeTable<'_>,
-    ) {
+    fn add_items(&mut self, places: &Places<'_>, name: &'static str, place: Place, table: &DeTable<'_>) {
         let items = table.iter().map(|(key, value)| {
             let item = Item {
                 key_place: places.at(key.span().start),

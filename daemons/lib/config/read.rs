@@ -201,9 +201,11 @@ fn check_sync(s: &mut Section, sync: Option<&Found<Sync>>, awaited: Option<Durat
     let awaited = awaited.filter(|_| !s.is_faulty(&["sync"]));
     if let Some(period) = awaited.filter(|period| *period < every) {
         let text = format!(
-            "found {every:?}{} with conv.lock_step = true and ticks every {period:?}, of which most would be missed; \
+            "found {}{} with conv.lock_step = true and ticks every {}, of which most would be missed; \
              allowed: at most the period, or \"always\"",
+            units::show_duration(every),
             if sync.is_some() { "" } else { " (the default)" },
+            units::show_duration(period),
         );
         s.fault(place, "sync", text);
     }
@@ -295,7 +297,10 @@ fn check_window(s: &mut Section, size: &Found<(Unit, u64)>, period: Option<Durat
     let Found { value: (Unit::Time, ns), place } = size else { return };
     let size = Duration::from_nanos(*ns);
     if let Some(period) = period.filter(|period| size < *period) {
-        let text = format!("found {size:?}, less than the {period:?} from one sample to the next; allowed: at least that");
+        let [size, period] = [size, period].map(units::show_duration);
+        let text = format!(
+            "found {size}, less than the {period} from one sample to the next; allowed: at least that"
+        );
         s.fault(place.clone(), "size", text);
     }
 }
@@ -324,10 +329,9 @@ fn report(s: &mut Section) -> ReportConfig {
 }
 
 fn channels(document: &mut Document) -> Vec<ChannelConfig> {
-    let mut channels = Vec::new();
+    let (mut channels, mut names) = (Vec::new(), Vec::new());
     for mut section in document.repeated("channel") {
-        let channel = channel(&mut section, &channels);
-        channels.push(channel);
+        channels.push(channel(&mut section, &mut names));
         document.add(section.finish());
     }
     if channels.is_empty() {
@@ -336,15 +340,15 @@ fn channels(document: &mut Document) -> Vec<ChannelConfig> {
     channels
 }
 
-/// `others` are the channels before this one.
-fn channel(s: &mut Section, others: &[ChannelConfig]) -> ChannelConfig {
+/// `names` are those of the channels before this one, and then its own; `None` is one that could not be read.
+fn channel(s: &mut Section, names: &mut Vec<Option<String>>) -> ChannelConfig {
     let default = ChannelConfig::default();
     // Names are printed and stand zero padded in segment headers.
     let short = |text: &str, range: RangeInclusive<usize>| {
         (range.contains(&text.len()) && !text.contains(char::is_control)).then(|| text.to_owned())
     };
     let name = s.text("name", "1 to 40 bytes, no control characters", |text| short(text, 1..=NAME_LEN_MAX));
-    check_name(s, name.as_ref(), others);
+    check_name(s, name.as_ref(), names);
     let unit =
         s.text("unit", "at most 16 bytes, no control characters", |text| short(text, 0..=UNIT_LEN_MAX));
     let decimals = s.int("decimals", 0..=DECIMALS_MAX);
@@ -360,17 +364,18 @@ fn channel(s: &mut Section, others: &[ChannelConfig]) -> ChannelConfig {
 }
 
 /// Commands find a channel by its name.
-fn check_name(s: &mut Section, name: Option<&Found<String>>, others: &[ChannelConfig]) {
+fn check_name(s: &mut Section, name: Option<&Found<String>>, names: &mut Vec<Option<String>>) {
     if s.is_faulty(&["name"]) {
-        return;
+        return names.push(None);
     }
     let default = ChannelConfig::default().name;
     let (found, place) = name.map_or((&default, s.place()), |found| (&found.value, found.place.clone()));
-    if let Some(number) = others.iter().position(|other| other.name == *found) {
+    if let Some(number) = names.iter().position(|other| other.as_ref() == Some(found)) {
         let by_default = if name.is_some() { "" } else { " (the default)" };
         let text = format!(
             "found {found:?}{by_default}, the name of channel {number} too; allowed: another name for each channel"
         );
         s.fault(place, "name", text);
     }
+    names.push(Some(found.clone()));
 }
