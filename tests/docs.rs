@@ -253,7 +253,7 @@ fn no_page_is_forgotten() {
     }
 }
 
-/// All that the program's files hold but their tests, with texts that go over several lines made one.
+/// All that the program's files hold but tests and comments, with texts that go over several lines made one.
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -262,7 +262,8 @@ fn sources(folder: &Path, text: &mut String) {
         } else if path.extension().is_some_and(|end| end == "rs") {
             let whole = fs::read_to_string(path).unwrap();
             let without_tests = whole.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-            for line in without_tests.lines() {
+            let is_code = |line: &&str| !line.trim_start().starts_with("//");
+            for line in without_tests.lines().filter(is_code) {
                 text.push_str(line.trim_start().trim_end_matches('\\'));
                 text.push_str(if line.ends_with('\\') { "" } else { "\n" });
             }
