@@ -108,6 +108,9 @@ fn the_examples_load_and_each_names_its_own_instance() {
     let wanted = SourceConfig::Lines { path: "-".into(), format: LineFormat::default(), on_bad: OnBad::Skip };
     assert_eq!(stdin.channels[0].decimals, 4);
     assert_eq!(stdin.source, wanted);
+    let windows = load("config/examples/windows.toml");
+    let settings = &windows.stat.settings;
+    assert_eq!((windows.channels.len(), settings.windows.len(), settings.percentiles.len()), (3, 4, 4));
     for path in files("config/examples") {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert_eq!(load(path.to_str().unwrap()).instance, Some(name));

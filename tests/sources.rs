@@ -305,6 +305,7 @@ fn recordings_are_replayed_exactly() {
 #[test]
 fn every_example_runs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut ran = Vec::new();
     for entry in fs::read_dir(root.join("config/examples")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
@@ -330,7 +331,12 @@ fn every_example_runs() {
         run.ends_with(0, BOUND);
         let report = p.judge();
         assert!(report.taken == 3, "{}: {} rows\n{}", path.display(), report.taken, run.err());
+        let proof = p.expect(&["verify"], 0); // of percentiles and windows too
+        assert!(proof.contains("equals a recomputation"), "{}: {proof}", path.display());
+        ran.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
         drop(run);
         p.assert_nothing_left();
     }
+    ran.sort();
+    assert_eq!(ran, ["command", "ecg", "hwmon", "loadavg", "stdin", "wave", "windows"]);
 }

@@ -200,6 +200,17 @@ pub fn shm_path(segment: &str) -> PathBuf {
     Path::new("/dev/shm").join(segment)
 }
 
+/// Whether a path lies in the directory of some instance's record or checkpoints, as far as its words say.
+pub fn is_of_a_record(path: &Path) -> bool {
+    let words: Vec<_> = path.components().map(|word| word.as_os_str().to_string_lossy()).collect();
+    words.windows(3).any(|place| match place {
+        [project, name, part] => {
+            project == "ipc-pipeline" && name.starts_with('@') && ["log", "stat"].contains(&part.as_ref())
+        }
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +267,17 @@ mod tests {
         }
         for good in ["a", "A-9_z", &"x".repeat(32)] {
             assert_eq!(check_instance(good), Ok(()), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn places_of_records_are_known() {
+        let n = names(Some("ecg"), &[("HOME", "/home/a")]).unwrap();
+        for own in [n.record_dir(), n.stat_dir()] {
+            assert!(is_of_a_record(&own) && is_of_a_record(&own.join("./a.txt")));
+        }
+        for other in [n.state_dir().join("a.txt"), "/ipc-pipeline/log/a".into(), "@a/log/b".into()] {
+            assert!(!is_of_a_record(&other), "{other:?}");
         }
     }
 

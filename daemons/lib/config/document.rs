@@ -108,12 +108,19 @@ pub(super) struct Found<T> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Section {
     name: &'static str,
+    /// Its heading.
+    place: Place,
     items: BTreeMap<String, Item>,
     known: Vec<&'static str>,
     faults: Vec<Fault>,
 }
 
 impl Section {
+    /// Where its heading stands; the whole file if it has none.
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// Whether the key is there, good or not.
     pub fn has(&self, key: &str) -> bool {
         self.items.contains_key(key)
@@ -122,6 +129,14 @@ impl Section {
     /// Whether the key was given by `--set`.
     pub fn is_set(&self, key: &str) -> bool {
         self.items.get(key).is_some_and(|item| item.raw.is_some())
+    }
+
+    /// Whether one of these keys has a fault: what is compared with its default would invent another.
+    pub fn is_faulty(&self, keys: &[&str]) -> bool {
+        self.faults.iter().any(|fault| {
+            let key = fault.key.strip_prefix(self.name).and_then(|key| key.strip_prefix('.'));
+            key.is_some_and(|key| keys.contains(&key))
+        })
     }
 
     /// Forgets keys that stand in the file: a `--set` has made them meaningless.
@@ -409,7 +424,7 @@ impl Document {
             return;
         };
         match (value.get_ref(), most_of(name)) {
-            (DeValue::Table(table), None) => self.add_items(places, name, table),
+            (DeValue::Table(table), None) => self.add_items(places, name, place, table),
             (DeValue::Array(array), Some(most)) => self.add_repeated(places, name, array, most),
             (other, _) => {
                 let text = format!("found {}; allowed: {}", Value::of(other).found(), heading(name));
@@ -426,7 +441,7 @@ impl Document {
                     format!("found table number {number}; allowed: at most {most}")
                 }
                 DeValue::Table(table) => {
-                    self.add_items(places, name, table);
+                    self.add_items(places, name, places.at(element.span().start), table);
                     continue;
                 }
                 other => format!("found {}; allowed: {}", Value::of(other).found(), heading(name)),
@@ -435,7 +450,7 @@ impl Document {
         }
     }
 
-    fn add_items(&mut self, places: &Places<'_>, name: &'static str, table: &DeTable<'_>) {
+    fn add_items(&mut self, places: &Places<'_>, name: &'static str, place: Place, table: &DeTable<'_>) {
         let items = table.iter().map(|(key, value)| {
             let item = Item {
                 key_place: places.at(key.span().start),
@@ -445,7 +460,7 @@ impl Document {
             };
             (key.get_ref().to_string(), item)
         });
-        let section = Section { name, items: items.collect(), ..Section::default() };
+        let section = Section { name, place, items: items.collect(), ..Section::default() };
         self.sections.entry(name).or_default().push(section);
     }
 

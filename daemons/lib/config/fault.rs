@@ -4,9 +4,10 @@
 use std::fmt;
 
 /// Where a fault stands. Places sort as a reader meets them: the file from top to bottom, then `--set`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The whole file.
+    #[default]
     Whole,
     /// A place in the file; both numbers count from 1, columns in characters.
     Line {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::document::{Document, Found, Section};
-use super::fault::{Fault, Place};
+use super::fault::Fault;
 use super::{
     ChannelConfig, Config, ConvConfig, EdgeConfig, Format, LogConfig, Policy, Rate, ReportConfig,
     SpoolConfig, StatConfig, Sync, source, units,
@@ -37,15 +37,20 @@ fn or<T>(found: Option<Found<T>>, default: T) -> T {
 /// All of it, or all faults.
 pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
     let d = &mut document;
-    let (conv, channels) = (with(d, "conv", conv), channels(d));
+    let (conv, period) = with(d, "conv", conv);
+    // Of a torn file what seems a default may only be unreadable.
+    let torn = d.is_torn();
+    let period = period.filter(|_| !torn);
+    let awaited = period.filter(|_| conv.lock_step);
+    let channels = channels(d);
     let config = Config {
         instance: with(d, "instance", instance),
         source: source::section(d, conv.rate, channels.len()),
         conv,
         spool: with(d, "spool", spool),
         edge: with(d, "edge", edge),
-        log: with(d, "log", log),
-        stat: stat_and_windows(d),
+        log: with(d, "log", |s| log(s, awaited, torn)),
+        stat: stat_and_windows(d, period),
         report: with(d, "report", report),
         channels,
     };
@@ -65,8 +70,15 @@ fn instance(s: &mut Section) -> Option<String> {
     s.text("name", "1 to 32 of a-z A-Z 0-9 - _", good).map(|found| found.value)
 }
 
-fn conv(s: &mut Section) -> ConvConfig {
+/// With the time from tick to tick, where there is one and it could be read.
+fn conv(s: &mut Section) -> (ConvConfig, Option<Duration>) {
     let rate = rate(s);
+    let period = match rate {
+        Rate::Every { period_ps } if !s.is_faulty(&["rate", "period"]) => {
+            Some(Duration::from_nanos(period_ps / 1000))
+        }
+        _ => None,
+    };
     let policy = s.word("policy", &[("block", Policy::Block), ("drop-newest", Policy::DropNewest)]);
     let lock_step = s.flag("lock_step");
     if let Some(Found { value: Policy::DropNewest, place }) = &policy {
@@ -91,7 +103,7 @@ fn conv(s: &mut Section) -> ConvConfig {
     let max_late = s.text("max_late", "a duration from 0s to 1h, like \"10ms\"", |text| {
         units::duration(text).filter(|late| *late <= Duration::from_secs(3600))
     });
-    ConvConfig {
+    let conv = ConvConfig {
         rate,
         policy: or(policy, Policy::default()),
         lock_step: or(lock_step, false),
@@ -99,7 +111,8 @@ fn conv(s: &mut Section) -> ConvConfig {
         count: or(s.int("count", 0..=i64::MAX as u64), 0),
         align: or(align, false),
         realtime: or(s.int("realtime", 0..=99), 0),
-    }
+    };
+    (conv, period)
 }
 
 fn rate(s: &mut Section) -> Rate {
@@ -145,7 +158,8 @@ fn address(s: &mut Section, key: &'static str) -> Address {
     })
 }
 
-fn log(s: &mut Section) -> LogConfig {
+/// `awaited`: each sample waits for the one before to be durable, so long after it.
+fn log(s: &mut Section, awaited: Option<Duration>, torn: bool) -> LogConfig {
     let default = LogConfig::default();
     let sync =
         s.text("sync", "a duration from 1ms to 10s, like \"50ms\"; or \"always\"", |text| match text {
@@ -155,6 +169,7 @@ fn log(s: &mut Section) -> LogConfig {
     let segment = s.text("segment", "a size from 64KiB to 16GiB in B KiB MiB GiB, like \"64MiB\"", |text| {
         units::size(text).filter(|size| SEGMENT.contains(size))
     });
+    check_sync(s, sync.as_ref(), awaited);
     let text = s.text("text", "a file, like \"samples.txt\"", |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
     });
@@ -162,6 +177,8 @@ fn log(s: &mut Section) -> LogConfig {
         s.text("keep_size", "a size from 1MiB to 65536GiB in B KiB MiB GiB, like \"10GiB\"", |text| {
             units::size(text).filter(|size| KEEP_SIZE.contains(size))
         });
+    check_text(s, text.as_ref());
+    check_keep_size(s, keep_size.as_ref(), segment.as_ref(), torn);
     let keep_time =
         s.text("keep_time", "a duration from 1min to 36500d in s min h d, like \"30d\"", |text| {
             duration_in(text, KEEP_TIME)
@@ -173,6 +190,55 @@ fn log(s: &mut Section) -> LogConfig {
         compress: or(s.flag("compress"), default.compress),
         keep_size: keep_size.map(|found| found.value),
         keep_time: keep_time.map(|found| found.value),
+    }
+}
+
+/// With lock_step a sample is taken only once the last is durable: more often than log makes them so, most are missed.
+fn check_sync(s: &mut Section, sync: Option<&Found<Sync>>, awaited: Option<Duration>) {
+    let default = LogConfig::default().sync;
+    let (value, place) = sync.map_or((default, s.place()), |found| (found.value, found.place.clone()));
+    let Sync::Every(every) = value else { return };
+    let awaited = awaited.filter(|_| !s.is_faulty(&["sync"]));
+    if let Some(period) = awaited.filter(|period| *period < every) {
+        let text = format!(
+            "found {}{} with conv.lock_step = true and ticks every {}, of which most would be missed; \
+             allowed: at most the period, or \"always\"",
+            units::show_duration(every),
+            if sync.is_some() { "" } else { " (the default)" },
+            units::show_duration(period),
+        );
+        s.fault(place, "sync", text);
+    }
+}
+
+/// The record is ipc-log's alone.
+fn check_text(s: &mut Section, text: Option<&Found<PathBuf>>) {
+    let here = std::env::current_dir().unwrap_or_default();
+    if let Some(Found { place, .. }) = text.filter(|found| names::is_of_a_record(&here.join(&found.value))) {
+        let text = "found a file in the directory of a record or of checkpoints; allowed: a file elsewhere";
+        s.fault(place.clone(), "text", text.to_owned());
+    }
+}
+
+/// The segment that is written always stays, and grows to its size: behind it something must have room.
+fn check_keep_size(
+    s: &mut Section,
+    keep_size: Option<&Found<u64>>,
+    segment: Option<&Found<u64>>,
+    torn: bool,
+) {
+    if torn || s.is_faulty(&["segment"]) {
+        return;
+    }
+    let by_default = if segment.is_some() { "" } else { " (the default)" };
+    let segment = segment.map_or(LogConfig::default().segment, |found| found.value);
+    if let Some(Found { value, place }) = keep_size.filter(|found| found.value < 2 * segment) {
+        let [found, size, least] = [*value, segment, 2 * segment].map(units::show_size);
+        let text = format!(
+            "found {found} with segments of {size}{by_default}, of which the newest always stays; \
+             allowed: at least {least}, or a smaller segment"
+        );
+        s.fault(place.clone(), "keep_size", text);
     }
 }
 
@@ -194,26 +260,27 @@ fn stat(s: &mut Section) -> StatConfig {
     StatConfig { checkpoint: or(checkpoint, StatConfig::default().checkpoint), settings }
 }
 
-fn stat_and_windows(document: &mut Document) -> StatConfig {
+fn stat_and_windows(document: &mut Document, period: Option<Duration>) -> StatConfig {
     let mut config = with(document, "stat", stat);
     let torn = document.is_torn();
     for mut section in document.repeated("window") {
-        config.settings.windows.extend(window(&mut section, torn));
+        config.settings.windows.extend(window(&mut section, torn, period));
         document.add(section.finish());
     }
     config
 }
 
-fn window(s: &mut Section, torn: bool) -> Option<Window> {
+fn window(s: &mut Section, torn: bool, period: Option<Duration>) -> Option<Window> {
     let given = [s.has("size"), s.has("step")];
     let [size, step] =
         ["size", "step"].map(|key| s.text_or_int(key, LENGTH_ALLOWED, length_of_time, samples));
     if !given[0] && !torn {
-        let place = step.as_ref().map_or(Place::Whole, |found| found.place.clone());
+        let place = step.as_ref().map_or(s.place(), |found| found.place.clone());
         s.fault(place, "size", format!("is missing, and a window needs it; allowed: {LENGTH_ALLOWED}"));
     }
     // What could not be read has its fault already.
     let size = size.filter(|_| given[1] == step.is_some())?;
+    check_window(s, &size, period);
     let place = step.as_ref().unwrap_or(&size).place.clone();
     let (unit, size) = size.value;
     let (step_unit, step) = or(step, (unit, size));
@@ -223,6 +290,19 @@ fn window(s: &mut Section, torn: bool) -> Option<Window> {
         s.fault(place, "step", text.to_owned());
     }
     window
+}
+
+/// A window of time that is shorter than the time between two samples is empty nearly always.
+fn check_window(s: &mut Section, size: &Found<(Unit, u64)>, period: Option<Duration>) {
+    let Found { value: (Unit::Time, ns), place } = size else { return };
+    let size = Duration::from_nanos(*ns);
+    if let Some(period) = period.filter(|period| size < *period) {
+        let [size, period] = [size, period].map(units::show_duration);
+        let text = format!(
+            "found {size}, less than the {period} from one sample to the next; allowed: at least that"
+        );
+        s.fault(place.clone(), "size", text);
+    }
 }
 
 fn length_of_time(text: &str) -> Option<(Unit, u64)> {
@@ -249,9 +329,9 @@ fn report(s: &mut Section) -> ReportConfig {
 }
 
 fn channels(document: &mut Document) -> Vec<ChannelConfig> {
-    let mut channels = Vec::new();
+    let (mut channels, mut names) = (Vec::new(), Vec::new());
     for mut section in document.repeated("channel") {
-        channels.push(channel(&mut section));
+        channels.push(channel(&mut section, &mut names));
         document.add(section.finish());
     }
     if channels.is_empty() {
@@ -260,13 +340,15 @@ fn channels(document: &mut Document) -> Vec<ChannelConfig> {
     channels
 }
 
-fn channel(s: &mut Section) -> ChannelConfig {
+/// `names` are those of the channels before this one, and then its own; `None` is one that could not be read.
+fn channel(s: &mut Section, names: &mut Vec<Option<String>>) -> ChannelConfig {
     let default = ChannelConfig::default();
     // Names are printed and stand zero padded in segment headers.
     let short = |text: &str, range: RangeInclusive<usize>| {
         (range.contains(&text.len()) && !text.contains(char::is_control)).then(|| text.to_owned())
     };
     let name = s.text("name", "1 to 40 bytes, no control characters", |text| short(text, 1..=NAME_LEN_MAX));
+    check_name(s, name.as_ref(), names);
     let unit =
         s.text("unit", "at most 16 bytes, no control characters", |text| short(text, 0..=UNIT_LEN_MAX));
     let decimals = s.int("decimals", 0..=DECIMALS_MAX);
@@ -279,4 +361,21 @@ fn channel(s: &mut Section) -> ChannelConfig {
         scale: or(scale, default.scale),
         offset: or(offset, default.offset),
     }
+}
+
+/// Commands find a channel by its name.
+fn check_name(s: &mut Section, name: Option<&Found<String>>, names: &mut Vec<Option<String>>) {
+    if s.is_faulty(&["name"]) {
+        return names.push(None);
+    }
+    let default = ChannelConfig::default().name;
+    let (found, place) = name.map_or((&default, s.place()), |found| (&found.value, found.place.clone()));
+    if let Some(number) = names.iter().position(|other| other.as_ref() == Some(found)) {
+        let by_default = if name.is_some() { "" } else { " (the default)" };
+        let text = format!(
+            "found {found:?}{by_default}, the name of channel {number} too; allowed: another name for each channel"
+        );
+        s.fault(place, "name", text);
+    }
+    names.push(Some(found.clone()));
 }

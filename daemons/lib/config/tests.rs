@@ -220,7 +220,7 @@ fn every_bound_holds_on_both_sides() {
         ("stat.percentiles", "[0.000001]", "[]"),
         ("stat.ewma", "0.000001", "0.0000009"),
         ("stat.ewma", "1", "1.01"),
-        ("window.size", "1us", "999ns"),
+        ("conv.rate=max window.size", "1us", "999ns"),
         ("window.size", "10000h", "10001h"),
         ("window.size", "1", "0"),
         ("window.size", "1000000000000", "1000000000001"),

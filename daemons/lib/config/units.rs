@@ -90,6 +90,19 @@ pub(super) fn size(text: &str) -> Option<u64> {
     u64::try_from(read(text, &SIZE)?.whole()?).ok()
 }
 
+/// A duration as it may be written.
+pub(super) fn show_duration(duration: Duration) -> String {
+    format!("{duration:?}").replace('µ', "u")
+}
+
+/// A size in the largest unit of which it is a whole number.
+pub(super) fn show_size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    let (unit, shift) = whole.unwrap_or(("B", 0));
+    format!("{}{unit}", bytes >> shift)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +154,9 @@ mod tests {
         assert_eq!(duration("50ms"), Some(Duration::from_millis(50)));
         assert_eq!(duration("1ns"), Some(Duration::from_nanos(1)));
         assert_eq!(duration("0.5ns"), None);
+        for text in ["1ns", "999us", "2.5ms", "86400s"] {
+            assert_eq!(duration(text).map(show_duration).as_deref(), Some(text));
+        }
         assert_eq!(duration("999999999999999999h"), None);
     }
 
@@ -184,6 +200,9 @@ mod tests {
         assert_eq!(size("100000B"), Some(100_000));
         for text in ["64", "64MB", "0.3B", "64 mib", "999999999999999999GiB"] {
             assert_eq!(size(text), None, "{text}");
+        }
+        for text in ["64KiB", "1MiB", "3GiB", "1025B", "1536MiB", "0B"] {
+            assert_eq!(size(text).map(show_size).as_deref(), Some(text));
         }
     }
 }
