@@ -65,7 +65,7 @@ get_rust = { \
 		echo "There is one in ~/.cargo/bin, where this shell does not look: '. ~/.cargo/env' mends that."; \
 	else \
 		echo "Get Rust by rustup: on Debian 13 'apt install rustup' and 'rustup default stable',"; \
-		echo "elsewhere the installer that the Rust project offers for download (rustup.rs)."; \
+		echo "elsewhere the installer that the Rust project offers for download."; \
 	fi >&2; exit 1; }
 
 need-rust: need-cc

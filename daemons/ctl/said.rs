@@ -5,9 +5,7 @@ use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::Losses;
 use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::names::{Names, shm_path};
-use ipc_pipeline::settings::{Unit, Window};
 use ipc_pipeline::snapshot::{self, Row, Snapshot};
-use jiff::SignedDuration;
 
 /// A register that is being written is read so often again.
 const TRIES: usize = 8;
@@ -83,28 +81,18 @@ fn line(row: &Row, conversion: Conversion, digits: u8) -> Line {
     };
     let percentiles = row.percentiles.iter().map(|(which, code)| {
         let text = code.map(|code| conversion.text(&conversion.value(code), digits));
+        // With a negative scale the values fall where the codes rise.
+        let which = if conversion.is_rising() { *which } else { which.from_above() };
         (format!("p{which}"), text.unwrap_or_else(|| exact::ABSENT.to_owned()))
     });
     Line {
         channel: row.channel,
-        window: row.window.map(|of| window_text(&of.window)),
+        window: row.window.map(|of| of.window.to_string()),
         count: stats.count,
         last: value(conversion.value(stats.last)),
         mean: exact::text(conversion.mean(stats), digits),
         min: value(conversion.min(stats)),
         max: value(conversion.max(stats)),
         percentiles: percentiles.collect(),
-    }
-}
-
-/// `10s`, `10s every 1s`, `360 samples`.
-fn window_text(window: &Window) -> String {
-    let text = |n: u64| match window.unit() {
-        Unit::Time => format!("{:#}", SignedDuration::from_nanos(i64::try_from(n).unwrap_or(i64::MAX))),
-        Unit::Samples => format!("{n} samples"),
-    };
-    match window.size() == window.step() {
-        true => text(window.size()),
-        false => format!("{} every {}", text(window.size()), text(window.step())),
     }
 }

@@ -19,10 +19,13 @@ const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 /// At most so many lines are given to windows.
 const WINDOWS: u16 = 4;
 
+/// Columns of a value in the table of channels.
+const VALUE: usize = 10;
+
 /// Draws everything.
 pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     let ink = Ink { colours: chosen.colours };
-    let lines = lines_of(look, chosen.channel);
+    let lines = lines_of(look, chosen.channel, frame.area().width.into());
     let channels = (look.channels.len().max(1) as u16).min(frame.area().height / 4) + 1;
     let [title, totals, _, roles, _, table, details, lower, keys] = Layout::vertical([
         Constraint::Length(1),
@@ -110,14 +113,11 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
         Role::Conv => String::new(),
         Role::Log => {
             let received = seq(Role::Log);
-            format!(
-                "{} to take, {} to sync",
-                s.head().saturating_sub(received),
-                received.saturating_sub(s.durable())
-            )
+            let (take, sync) = (s.head().saturating_sub(received), received.saturating_sub(s.durable()));
+            format!("take {take} sync {sync}")
         }
-        Role::Stat => format!("{} to fold", s.durable().saturating_sub(seq(Role::Stat))),
-        Role::Report => format!("{} to print", seq(Role::Stat).saturating_sub(seq(Role::Report))),
+        Role::Stat => format!("fold {}", s.durable().saturating_sub(seq(Role::Stat))),
+        Role::Report => format!("print {}", seq(Role::Stat).saturating_sub(seq(Role::Report))),
     };
     let rows = Role::ALL.map(|role| {
         let standing = s.role(role);
@@ -150,6 +150,8 @@ fn right(text: String) -> Line<'static> {
 
 fn draw_channels(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink: Ink) {
     let room = usize::from(area.height.saturating_sub(1)).max(1);
+    // What the values and the columns between them leave.
+    let label = usize::from(area.width).saturating_sub(5 * VALUE + SPARK + 6).max(9);
     // The chosen one is always on the screen.
     let skip = (chosen.channel + 1).saturating_sub(room);
     let rows = look.channels.iter().enumerate().skip(skip).take(room).map(|(i, channel)| {
@@ -158,42 +160,69 @@ fn draw_channels(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink
             .iter()
             .flat_map(|s| &s.lines)
             .find(|l| usize::from(l.channel) == i && l.window.is_none());
-        let text = |of: fn(&said::Line) -> &String| right(said.map_or("-".into(), |line| of(line).clone()));
+        let text = |of: fn(&said::Line) -> &String| right(said.map_or("-".into(), |l| fitted(of(l), VALUE)));
         let mark = if i == chosen.channel { ">" } else { " " };
         let row = Row::new([
-            Line::from(format!("{mark}{}", channel.label)),
+            Line::from(fitted(&format!("{mark}{}", channel.label), label)),
             text(|l| &l.last),
             text(|l| &l.mean),
             text(|l| &l.min),
             text(|l| &l.max),
-            right(said.map_or("-".into(), |l| l.count.to_string())),
+            right(said.map_or("-".into(), |l| fitted(&l.count.to_string(), VALUE))),
             Line::from(spark(channel, SPARK)).style(ink.of(Color::Cyan)),
         ]);
         if i == chosen.channel { row.style(ink.bold()) } else { row }
     });
     let heading = ["last", "mean", "min", "max", "samples"].map(|t| right(t.into()));
     let heading = [Line::from(" channel")].into_iter().chain(heading).chain([Line::from("recent")]);
-    let widths = [Constraint::Min(9)].into_iter();
+    let widths = [Constraint::Length(label as u16)].into_iter();
     let widths =
-        widths.chain([10, 11, 10, 10, 10].map(Constraint::Length)).chain([Constraint::Length(SPARK as u16)]);
+        widths.chain([VALUE as u16; 5].map(Constraint::Length)).chain([Constraint::Length(SPARK as u16)]);
     let table = Table::new(rows, widths).header(Row::new(heading).style(ink.dim())).column_spacing(1);
     frame.render_widget(table, area);
 }
 
+/// `text` in `width` columns; what does not fit is cut where it is seen, so that no value looks like another one.
+fn fitted(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// As many whole items as `width` columns hold, behind `begin`.
+fn whole_items(begin: String, items: &[String], width: usize) -> String {
+    let mut text = begin;
+    for item in items {
+        if text.chars().count() + item.chars().count() + 2 > width.saturating_sub(2) {
+            return text + " …";
+        }
+        text = text + "  " + item;
+    }
+    text
+}
+
 /// Percentiles since the start, and a line for each window of the chosen channel.
-fn lines_of(look: &Look, chosen: usize) -> Vec<Line<'static>> {
+fn lines_of(look: &Look, chosen: usize, width: usize) -> Vec<Line<'static>> {
     let lines = look.said.iter().flat_map(|s| &s.lines).filter(|l| usize::from(l.channel) == chosen);
     let texts = lines.filter_map(|line| {
-        let percentiles: String =
-            line.percentiles.iter().map(|(which, value)| format!("  {which} {value}")).collect();
+        let percentiles = line.percentiles.iter().map(|(which, value)| format!("{which} {value}"));
+        let percentiles: Vec<String> = percentiles.collect();
         match &line.window {
             None if percentiles.is_empty() => None,
-            None => Some(format!("  since start:{percentiles}")),
+            None => Some(whole_items("  since start:".into(), &percentiles, width)),
             Some(window) if line.count == 0 => Some(format!("  {window}: none closed yet")),
-            Some(window) => Some(format!(
-                "  {window}: n {}  mean {}  min {}  max {}{percentiles}",
-                line.count, line.mean, line.min, line.max
-            )),
+            Some(window) => {
+                let values = [
+                    ("n", &line.count.to_string()),
+                    ("mean", &line.mean),
+                    ("min", &line.min),
+                    ("max", &line.max),
+                ];
+                let values = values.into_iter().map(|(name, value)| format!("{name} {value}"));
+                let items: Vec<String> = values.chain(percentiles).collect();
+                Some(whole_items(format!("  {window}:"), &items, width))
+            }
         }
     });
     texts.map(Line::from).collect()

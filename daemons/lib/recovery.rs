@@ -20,7 +20,7 @@ use crate::record::{
     AppendError, Last, Record, RecordError, Recovered, Settings, build, publish, rename_bad,
 };
 use crate::segment_file::SegmentFile;
-use crate::summary::Summary;
+use crate::summary::{SUMMARY, Summary};
 use std::io;
 
 /// Entries that are read and written at a time: 1 MiB.
@@ -199,6 +199,9 @@ fn summed_up<D: Disk>(disk: &D, files: &[Segment], log_id: u64) -> Result<Positi
     let first = files.first().map_or(1, |segment| segment.first);
     let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
     let position = summary.map_or(Position::default(), |summary| summary.position);
+    if first > position.seq + 1 && position.seq == 0 && disk.open(SUMMARY).is_ok() {
+        return Err(RecordError::Summary { place: disk.place(SUMMARY), first });
+    }
     if first > position.seq + 1 {
         return Err(RecordError::Missing { seq: position.seq + 1, place: disk.place("") });
     }

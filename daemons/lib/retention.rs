@@ -253,7 +253,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[damage] ^= 1;
             fs::write(&path, bytes).unwrap();
-            assert!(matches!(open(dir.path()), Err(RecordError::Missing { seq: 1, .. })));
+            assert!(matches!(open(dir.path()), Err(RecordError::Summary { .. })));
         }
         fs::write(&path, whole).unwrap();
         fs::remove_file(dir.path().join(Segment::plain(summary.n() + 1).name())).unwrap();

@@ -36,7 +36,7 @@ impl Stage {
         let spool_header = [(16, 32 | 1 << 32), (24, 256), (32, LOG_ID), (40, EPOCH as u64), (48, 1)];
         let spool = make(paths.spool(), b"IPCPSPL1", 4096 + 256 * 32, &spool_header);
         let page = make(paths.page(Role::Log), b"IPCPPAG1", 4096, &[]);
-        let snapshot = make(paths.snapshot(), b"IPCPSNP1", 36_864, &[]);
+        let snapshot = make(paths.snapshot(), b"IPCPSNP1", 167_936, &[]);
         (45..=300).for_each(|seq| put_entry(&spool, seq));
         put(&spool, 128, 300);
         put(&spool, 256, 200);
@@ -57,12 +57,12 @@ impl Stage {
 
     fn publish(&self, n: u64) {
         let mut row = vec![0; 512];
-        for (at, v) in [(0, n), (8, 1), (16, EPOCH as u64 | 1 << 48), (24, n), (128, LOG_ID)] {
+        for (at, v) in [(0, n), (8, 1), (16, EPOCH as u64 | 1 << 48), (24, n), (136, LOG_ID)] {
             row[at..at + 8].copy_from_slice(&v.to_le_bytes());
         }
         let sum = crc(&row[..508]).to_le_bytes();
         row[508..].copy_from_slice(&sum);
-        self.snapshot.write_all_at(&row, 4096 + 16384).unwrap();
+        self.snapshot.write_all_at(&row, 4096 + 81_920).unwrap();
         put(&self.snapshot, 128, 1);
     }
 
