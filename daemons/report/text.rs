@@ -76,9 +76,9 @@ fn cells(row: &Row, numbers: &Numbers, room: usize) -> Vec<String> {
             named.into_iter().filter(|(name, _)| row.window.is_none() || !["sum", "last"].contains(name));
         cells.extend(named.map(|(name, value)| (name, format!("{name}={}", or_absent(value)))));
     }
-    for left_out in ["sd", "min", "max"] {
+    for left_out in [&["sd"][..], &["min", "max"]] {
         if cells.iter().map(|(_, cell)| 1 + width(cell)).sum::<usize>() > room {
-            cells.retain(|(name, _)| *name != left_out);
+            cells.retain(|(name, _)| !left_out.contains(name));
         }
     }
     cells.into_iter().map(|(_, cell)| cell).collect()

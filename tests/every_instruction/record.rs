@@ -221,5 +221,5 @@ fn a_record_can_be_killed_anywhere() {
 #[test]
 fn recovery_can_be_killed_anywhere() {
     let mut random = fastrand::Rng::with_seed(6);
-    lives(4 * boundaries(), || random.u64(0..7), true);
+    lives(8 * boundaries(), || random.u64(0..7), true);
 }
