@@ -503,7 +503,8 @@ impl Converter {
     fn look_at_wall_clock(&mut self, now: u64) {
         // The first tick of a grid may lie ahead (`align`).
         let t_ns = self.last_tick_ns(now).min(now.saturating_sub(self.start_ns));
-        let ready = self.may_push() && self.publisher.room() > 0;
+        // Not between drops and their LOSS: a commit that does not say them would make a next life forget them.
+        let ready = self.may_push() && self.pending.entries() == 0 && self.publisher.room() > 0;
         let Some(clocks) = Clocks::read().filter(|_| ready) else { return };
         let Some(spool) = self.publisher.spool() else { return };
         let start = Clocks { monotonic: spool.header().start_mono_ns, wall: spool.header().start_wall_ns };
