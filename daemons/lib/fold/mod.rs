@@ -9,6 +9,7 @@
 
 mod bytes;
 mod closings;
+mod codes;
 mod histogram;
 mod stats;
 mod windows;
