@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ipc_pipeline::args::EXIT_USAGE;
 use ipc_pipeline::daemon::{self, Failure};
-use ipc_pipeline::entry::{Entry, LEN};
+use ipc_pipeline::entry::{self, LEN};
 use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{Page, State};
 use ipc_pipeline::reader::{ReadError, RecordReader};
-use ipc_pipeline::sys;
 use ipc_pipeline::timeline::wall_before;
 use ipc_pipeline::wall::WallClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -188,13 +187,10 @@ impl Samples {
             Step::End => return Ok(false),
         };
         let (entries, _) = bytes.as_chunks::<LEN>();
-        let all_whole = sys::all_whole(entries);
-        for (seq, bytes) in (from..).zip(entries) {
-            let entry = Entry::from_bytes(bytes);
-            let is_whole = all_whole || entry.is_whole();
+        (from..).zip(entry::checked(entries)).for_each(|(seq, (entry, is_whole))| {
             let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
                 *damaged += 1;
-                continue;
+                return;
             };
             wall.take(&entry, kind);
             if entry.is_sample() {
@@ -203,7 +199,7 @@ impl Samples {
                     take(&entry, wall_ns);
                 }
             }
-        }
+        });
         Ok(true)
     }
 
