@@ -142,8 +142,9 @@ impl Histogram {
 
 /// Counts of buckets in any order, which may be changed by it.
 pub(crate) fn tally(buckets: &mut Vec<u32>) -> Vec<Count> {
-    let (Some(first), Some(last)) = (buckets.iter().min(), buckets.iter().max()) else { return Vec::new() };
-    let (first, range) = (*first, (last - first) as usize + 1);
+    let (first, last) = (buckets.iter().copied().min(), buckets.iter().copied().max());
+    let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+    let range = (last - first) as usize + 1;
     if range <= DENSE * buckets.len() {
         let mut counters = vec![0u32; range];
         for bucket in buckets.iter() {
