@@ -131,7 +131,13 @@ impl Entry {
 
     /// A sample.
     pub fn sample(seq: u64, epoch: u32, t_ns: u64, channel: u16, value: i32) -> Entry {
-        Entry { value, channel, ..Entry::unsealed(seq, epoch, t_ns, SAMPLE) }.seal()
+        Entry::unsealed_sample(seq, epoch, t_ns, channel, value).seal()
+    }
+
+    /// A sample whose CRC is 0: [`seal_all`] makes those of many at once.
+    #[inline(always)]
+    pub(crate) fn unsealed_sample(seq: u64, epoch: u32, t_ns: u64, channel: u16, value: i32) -> Entry {
+        Entry { value, channel, ..Entry::unsealed(seq, epoch, t_ns, SAMPLE) }
     }
 
     /// The first entry of an epoch.
@@ -285,6 +291,11 @@ pub fn checked(entries: &[[u8; LEN]]) -> impl Iterator<Item = (Entry, bool)> {
         let entries = part.iter().map(Entry::from_bytes);
         entries.map(move |entry| (entry, all_whole || entry.is_whole()))
     })
+}
+
+/// Makes the CRC of each of these.
+pub(crate) fn seal_all(entries: &mut [[u8; LEN]]) {
+    sys::seal_all(entries);
 }
 
 #[inline(always)]
