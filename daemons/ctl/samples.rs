@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ipc_pipeline::args::EXIT_USAGE;
 use ipc_pipeline::daemon::{self, Failure};
-use ipc_pipeline::entry::{self, LEN};
+use ipc_pipeline::entry::{self, Entry, LEN};
 use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{Page, State};
