@@ -187,19 +187,21 @@ impl Samples {
             Step::End => return Ok(false),
         };
         let (entries, _) = bytes.as_chunks::<LEN>();
-        (from..).zip(entry::checked(entries)).for_each(|(seq, (entry, is_whole))| {
-            let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
-                *damaged += 1;
-                return;
-            };
-            wall.take(&entry, kind);
-            if entry.is_sample() {
-                let wall_ns = wall.at(entry.t_ns);
-                if selection.takes(&entry, wall_ns) {
-                    take(&entry, wall_ns);
+        (from..).zip(entries.chunks(entry::PART).flat_map(entry::checked)).for_each(
+            |(seq, (entry, is_whole))| {
+                let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
+                    *damaged += 1;
+                    return;
+                };
+                wall.take(&entry, kind);
+                if entry.is_sample() {
+                    let wall_ns = wall.at(entry.t_ns);
+                    if selection.takes(&entry, wall_ns) {
+                        take(&entry, wall_ns);
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(true)
     }
 

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 use ipc_pipeline::entry::{Entry, LEN};
-use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
+use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::summary::Summary;
 
+/// So many entries are read at a time: 256 KiB, which fit the second-level cache while they are looked at.
+const CHUNK: usize = 8192;
 /// No spool is larger, so no more entries than this can stand above the mark. It also ends a walk over a live record.
 const ABOVE_MARK_MAX: u64 = 1 << 26;
 
@@ -81,8 +83,8 @@ impl Walk {
             return Ok(Step::Summary(summary));
         }
         let pause = pause.filter(|pause| *pause >= self.next);
-        let most =
-            pause.map_or(MAX_READ, |p| usize::try_from(p - self.next).unwrap_or(MAX_READ).saturating_add(1));
+        let most = pause
+            .map_or(CHUNK, |p| usize::try_from(p - self.next).unwrap_or(CHUNK).saturating_add(1).min(CHUNK));
         match self.reader.read(self.next, most, &mut self.chunk) {
             Err(ReadError::Missing { .. }) => return self.gap(),
             read => read?,
@@ -112,10 +114,12 @@ impl Walk {
     fn sound(&self) -> usize {
         let (entries, _) = self.chunk.as_chunks::<LEN>();
         let mark = self.mark.unwrap_or(u64::MAX);
-        let end = mark.saturating_add(self.above_mark);
-        let seqs = self.next..=end;
-        let counts = |seq: u64, e: Entry| seq <= mark || e.seq == seq && e.is_whole();
-        entries.iter().zip(seqs).take_while(|(b, seq)| counts(*seq, Entry::from_bytes(b))).count()
+        let below = usize::try_from(mark.saturating_add(1).saturating_sub(self.next)).unwrap_or(usize::MAX);
+        let (below, above) = entries.split_at(below.min(entries.len()));
+        let seqs = self.next + below.len() as u64..=mark.saturating_add(self.above_mark);
+        let counts = |seq: u64, e: Entry| e.seq == seq && e.is_whole();
+        let above = above.iter().zip(seqs).take_while(|(b, seq)| counts(*seq, Entry::from_bytes(b)));
+        below.len() + above.count()
     }
 }
 

@@ -9,8 +9,8 @@ pub const LEN: usize = 32;
 pub const WORDS: usize = 4;
 /// Channels are numbered 0..MAX_CHANNELS.
 pub const MAX_CHANNELS: usize = 32;
-/// CRCs of so many entries are checked at once; these fit the first-level cache.
-const PART: usize = 256;
+/// So many entries are well checked at once by [`checked`]: they fit the first-level cache.
+pub const PART: usize = 256;
 /// Largest value of a 48-bit `wide` field.
 pub const WIDE_MAX: u64 = (1 << 48) - 1;
 
@@ -191,9 +191,17 @@ impl Entry {
     }
 
     /// What the entry says; `None` for a kind or reason that this version does not know.
+    #[inline(always)]
     pub fn kind(&self) -> Option<Kind> {
+        if self.kind == SAMPLE {
+            return ((self.channel as usize) < MAX_CHANNELS).then_some(Kind::Sample);
+        }
+        self.kind_of_marker()
+    }
+
+    #[cold]
+    fn kind_of_marker(&self) -> Option<Kind> {
         Some(match self.kind {
-            SAMPLE if (self.channel as usize) < MAX_CHANNELS => Kind::Sample,
             EPOCH => Kind::Epoch,
             LOSS => Kind::Loss(Reason::from_code(self.flags)?),
             CLOCK => Kind::Clock,
@@ -265,8 +273,8 @@ impl Entry {
     #[inline(always)]
     pub fn to_bytes(&self) -> [u8; LEN] {
         let mut b = [0; LEN];
-        for (chunk, word) in b.chunks_exact_mut(8).zip(self.to_words()) {
-            chunk.copy_from_slice(&word.to_le_bytes());
+        for (bytes, word) in b.as_chunks_mut().0.iter_mut().zip(self.to_words()) {
+            *bytes = word.to_le_bytes();
         }
         b
     }
@@ -274,23 +282,17 @@ impl Entry {
     /// An entry from 32 bytes; nothing is checked.
     #[inline(always)]
     pub fn from_bytes(b: &[u8; LEN]) -> Entry {
-        let word = |i: usize| {
-            let mut w = [0; 8];
-            w.copy_from_slice(&b[8 * i..8 * i + 8]);
-            u64::from_le_bytes(w)
-        };
+        let (words, _) = b.as_chunks();
+        let word = |i: usize| u64::from_le_bytes(words[i]);
         Entry::from_words([word(0), word(1), word(2), word(3)])
     }
 }
 
-/// The entries in these bytes, each with whether its CRC is right.
-#[inline]
+/// The entries in these bytes, each with whether its CRC is right. It first checks all of them: no more than [`PART`] are best.
+#[inline(always)]
 pub fn checked(entries: &[[u8; LEN]]) -> impl Iterator<Item = (Entry, bool)> {
-    entries.chunks(PART).flat_map(|part| {
-        let all_whole = sys::all_whole(part);
-        let entries = part.iter().map(Entry::from_bytes);
-        entries.map(move |entry| (entry, all_whole || entry.is_whole()))
-    })
+    let all_whole = sys::all_whole(entries);
+    entries.iter().map(Entry::from_bytes).map(move |entry| (entry, all_whole || entry.is_whole()))
 }
 
 /// Makes the CRC of each of these.

@@ -212,7 +212,10 @@ impl Fold {
     /// As [`Fold::fold`]; it stops at the first bad entry, and `n` says how far it came.
     pub fn fold_bytes(&mut self, bytes: &[u8]) -> Result<usize, FoldError> {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        let folded = entry::checked(entries).try_for_each(|(entry, is_whole)| self.gather(&entry, is_whole));
+        let mut parts = entries.chunks(entry::PART);
+        let folded = parts.try_for_each(|part| {
+            entry::checked(part).try_for_each(|(entry, whole)| self.gather(&entry, whole))
+        });
         self.settle();
         folded.map(|()| entries.len())
     }
@@ -222,8 +225,16 @@ impl Fold {
     pub(crate) fn take(&mut self, entry: &Entry, kind: Kind) {
         self.n = entry.seq;
         self.epoch = entry.epoch;
+        if kind == Kind::Sample {
+            self.take_sample(entry);
+        } else {
+            self.take_marker(entry, kind);
+        }
+    }
+
+    #[cold]
+    fn take_marker(&mut self, entry: &Entry, kind: Kind) {
         match kind {
-            Kind::Sample => self.take_sample(entry),
             Kind::Loss(reason) => {
                 self.losses.add(reason, entry.count());
                 if reason.takes_time() {
@@ -232,7 +243,7 @@ impl Fold {
             }
             Kind::Corrupt => self.losses.corrupt = self.losses.corrupt.saturating_add(1),
             Kind::Epoch => self.begin_epoch(),
-            Kind::Clock | Kind::Source | Kind::Grid => {}
+            Kind::Sample | Kind::Clock | Kind::Source | Kind::Grid => {}
         }
     }
 
