@@ -11,6 +11,23 @@ use ipc_pipeline::segment::Copied;
 /// The record is written here: on a disk, not in memory.
 const DIR: &str = env!("CARGO_TARGET_TMPDIR");
 
+/// Everything that can be asked of stat, but for more of the same.
+const STATISTICS: &str = r#"
+[stat]
+percentiles = [50, 99]
+ewma = 0.0625
+[[window]]
+size = "1s"
+step = "100ms"
+[[window]]
+size = "60s"
+[[window]]
+size = "10000 samples"
+step = "1000 samples"
+"#;
+const PAIRS: usize = 5;
+const PAIR_S: u64 = 3;
+
 struct Running {
     run: Child,
     name: String,
@@ -18,12 +35,20 @@ struct Running {
 }
 
 impl Running {
+    /// With the default configuration, but these settings of it.
     fn start(sets: &[&str]) -> Running {
+        Running::start_with("", sets)
+    }
+
+    /// With this configuration, but these settings of it.
+    fn start_with(config: &str, sets: &[&str]) -> Running {
         let name = format!("bench-{}", std::process::id());
         let dir = Path::new(DIR).join(&name);
         std::fs::create_dir_all(&dir).expect("a directory for the record");
+        let file = dir.join("pipeline.toml");
+        std::fs::write(&file, config).expect("a configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_ipc-pipeline"));
-        command.args(["run", "--quiet", "--name", &name]);
+        command.args(["run", "--quiet", "--name", &name, "--config"]).arg(&file);
         sets.iter().for_each(|set| {
             command.args(["--set", set]);
         });
@@ -155,6 +180,31 @@ pub fn run() {
             (0..4).map(text).collect::<Vec<_>>().join("; ")
         );
     }
+    statistics();
+}
+
+/// What the statistics leave of the rate at which entries pass the whole pipeline, up to stat.
+fn statistics() {
+    let ratio = |_| {
+        let (core, all) = (folded_in_a_second(""), folded_in_a_second(STATISTICS));
+        println!("    core {core:.1} M entries/s, with all statistics {all:.1}; ratio {:.2}", all / core);
+        all / core
+    };
+    println!("  with three windows, their percentiles and a fading average, pairs of {PAIR_S} s each:");
+    println!("    median of the ratios {:.2}", crate::median((0..PAIRS).map(ratio).collect()));
+}
+
+/// M entries/s that stat has folded.
+fn folded_in_a_second(config: &str) -> f64 {
+    let running =
+        Running::start_with(config, &["conv.rate=max", "spool.capacity=1048576", "log.segment=1GiB"]);
+    let folded = || running.page(Role::Stat).map_or(0, |page| page.received());
+    std::thread::sleep(Duration::from_secs(1));
+    let (from, begun) = (folded(), Instant::now());
+    std::thread::sleep(Duration::from_secs(PAIR_S));
+    let rate = (folded() - from) as f64 / begun.elapsed().as_secs_f64() / 1e6;
+    running.stop();
+    rate
 }
 
 /// The reference job at rest.
