@@ -187,11 +187,12 @@ impl Samples {
             Step::End => return Ok(false),
         };
         let (entries, _) = bytes.as_chunks::<LEN>();
-        (from..).zip(entries.chunks(entry::PART).flat_map(entry::checked)).for_each(
-            |(seq, (entry, is_whole))| {
+        let mut seqs = from..;
+        for part in entries.chunks(entry::PART) {
+            for ((entry, is_whole), seq) in entry::checked(part).zip(seqs.by_ref()) {
                 let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
                     *damaged += 1;
-                    return;
+                    continue;
                 };
                 wall.take(&entry, kind);
                 if entry.is_sample() {
@@ -200,8 +201,8 @@ impl Samples {
                         take(&entry, wall_ns);
                     }
                 }
-            },
-        );
+            }
+        }
         Ok(true)
     }
 
