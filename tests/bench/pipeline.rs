@@ -22,8 +22,8 @@ step = "100ms"
 [[window]]
 size = "60s"
 [[window]]
-size = "10000 samples"
-step = "1000 samples"
+size = 10000
+step = 1000
 "#;
 const PAIRS: usize = 5;
 const PAIR_S: u64 = 3;
