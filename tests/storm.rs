@@ -127,7 +127,10 @@ fn lines(columns: u64) -> PathBuf {
 
 fn config(capacity: u64, rate: &str, setup: Setup) -> String {
     let columns: Vec<u64> = (1..=setup.columns).collect();
-    let channels: String = columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n")).collect();
+    let limits =
+        "high = 900000\nlow = -900000\nhysteresis = 1000\nhits = 2\nmax_rate = 1e9\nstale = \"100ms\"\n";
+    let channels: String =
+        columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n{limits}")).collect();
     format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\ncolumns = {columns:?}\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\

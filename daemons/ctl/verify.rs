@@ -167,12 +167,17 @@ impl Word {
     /// Is it, bit for bit, what this fold says?
     fn is_of(&self, fold: &Fold) -> bool {
         match self {
-            Word::Snapshot(said) => Snapshot::of(fold, said.version, said.log_id) == *said,
+            // What is stale is said by the clock, not by the record.
+            Word::Snapshot(said) => {
+                let mut ours = Snapshot::of(fold, said.version, said.log_id);
+                ours.rows.iter_mut().zip(&said.rows).for_each(|(ours, said)| ours.stale = said.stale);
+                ours == *said
+            }
             Word::Checkpoint(said) => said.fold == *fold,
         }
     }
 
-    /// Are all but the percentiles, the fading average and the windows what this fold says?
+    /// Are all but the percentiles, the fading average, the windows and the alarms what this fold says?
     fn totals_are_of(&self, fold: &Fold) -> bool {
         let same = |n, epoch, losses: &Losses| (n, epoch, *losses) == (fold.n, fold.epoch, fold.losses);
         match self {

@@ -292,8 +292,8 @@ mod tests {
         let window = |unit, size| Window::new(unit, size, size).unwrap();
         let settings = Settings {
             percentiles: vec![Percentile::new(99_900_000).unwrap()],
-            ewma: None,
             windows: vec![window(Unit::Time, 8_000_000), window(Unit::Samples, 1)],
+            ..Settings::default()
         };
         let selection = SelectionArgs::default().resolve(false, reader.channels()).unwrap();
         let mut windows = Windows::open(reader, &settings, selection, form, 2).unwrap();

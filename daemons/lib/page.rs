@@ -134,7 +134,7 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
         "buffered",
     ],
     &["folded", "replayed", "snapshots", "checkpoints", "remade", "woken", "refolded"],
-    &["printed", "superseded", "remade", "woken"],
+    &["printed", "superseded", "remade", "woken", "alarms", "commands", "commands_failed"],
 ];
 
 /// conv asks for a new epoch.

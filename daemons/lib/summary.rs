@@ -201,7 +201,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = DirDisk::open(dir.path(), 0o640).unwrap();
         let windows = vec![Window::new(Unit::Samples, 64 << 12, 1 << 12).unwrap(); 4];
-        let settings = Settings { percentiles: vec![Percentile::new(0).unwrap()], ewma: None, windows };
+        let settings =
+            Settings { percentiles: vec![Percentile::new(0).unwrap()], windows, ..Settings::default() };
         let mut summary = Summary::new(42, &settings);
         let take = |summary: &mut Summary, to: u64| {
             for seq in summary.n() + 1..=to {
