@@ -442,6 +442,8 @@ fn status_running_and_stopped() {
     run.ends_with(0, BOUND);
     let text = p.expect(&["status"], 3);
     assert!(text.contains("not running; its record is in"), "{text}");
+    let last = format!("the record goes up to entry {}, all of it durable", p.status()["durable"]);
+    assert!(text.contains(&last) && !last.contains(" 0,"), "{text}");
     p.assert_nothing_left();
 }
 

@@ -653,7 +653,7 @@ impl Converter {
         let taken = p.samples + p.full;
         let ([p50, p99, late_max], remade) = (self.lateness.summary(), self.publisher.remade());
         let Missed { down, late, blocked, unread, silent } = self.missed;
-        let since_epoch = [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited];
+        let since_epoch = [taken + p.empty, taken, p.empty, p.full, p.bad, self.waited];
         let of_this_life =
             [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps, silent];
         let counters = [&since_epoch[..], &of_this_life].concat();
@@ -665,10 +665,10 @@ impl Converter {
         let Some(spool) = self.publisher.spool() else { return state.name().into() };
         let (head, p) = (spool.head(), pending.after(spool.position()));
         format!(
-            "{}: seq {head}, {} samples, {} missed, {} dropped",
+            "{}: seq {head}, {} samples, {} ticks empty, {} dropped",
             state.name(),
             p.samples,
-            p.missed,
+            p.empty,
             p.full
         )
     }

@@ -9,6 +9,7 @@ mod child;
 mod condition;
 mod export;
 mod keys;
+mod lost;
 mod moment;
 mod objects;
 mod place;

@@ -390,10 +390,10 @@ impl Report {
                 self.audit.epochs
             ),
             format!(
-                "ticks: {} planned = {} taken + {} missed{}",
+                "ticks: {} planned = {} taken + {} empty{}",
                 ticks.planned,
                 ticks.taken + ticks.full,
-                ticks.missed,
+                ticks.empty,
                 match ticks.hidden {
                     0 => String::new(),
                     n => format!(" + {n} hidden by damage"),
@@ -484,7 +484,7 @@ impl Report {
             "summed_up": self.summed_up.map_or(0, |summed_up| summed_up.n),
             "epochs": self.audit.epochs,
             "ticks": {
-                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,
+                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "empty": ticks.empty, "full": ticks.full,
                 "hidden": ticks.hidden,
             },
             "lost": {

@@ -101,7 +101,7 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
     &[
         "planned",
         "taken",
-        "missed",
+        "empty",
         "full",
         "bad_input",
         "waited",
