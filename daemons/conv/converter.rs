@@ -415,10 +415,11 @@ impl Converter {
 
     /// The tick passes without a sample: said once, counted always.
     fn no_reading(&mut self, text: &str) -> Next {
-        if let Some(news) = self.outages.begins(text, sys::monotonic_ns()) {
+        let grid = self.feed.period_ps > 0;
+        if let Some(news) = self.outages.begins(text, grid, sys::monotonic_ns()) {
             log::warn!("{news}");
         }
-        if self.feed.period_ps == 0 {
+        if !grid {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
         }
         self.tick += 1;

@@ -10,7 +10,7 @@ use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
 use ipc_pipeline::sys;
 use jiff::Timestamp;
 
-use super::rows::{Fields, Input, LineReader};
+use super::rows::{Fields, Input, LineReader, too_long};
 use super::{Source, SourceError, Supply};
 
 /// The first line of an export.
@@ -198,6 +198,9 @@ impl CsvItems {
         let line = line.map_err(|why| SourceError::Read { path: self.path.clone(), why })?;
         let Some(line) = line else { return Ok(None) };
         self.line += 1;
+        if self.lines.is_long() {
+            return Ok(Some(Item { at: self.line, t: None, channel: None, code: Err(too_long()) }));
+        }
         let mut fields = Fields::of(self.lines.text(&line), Some(','));
         let [_, time, channel, value] = [(); 4].map(|()| fields.next().unwrap_or_default());
         let t = time.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
@@ -361,6 +364,19 @@ mod tests {
         let path = dir.path().join("all.csv");
         fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_called_so() {
+        let long = "9".repeat(3_000_000);
+        let (_dir, path) = csv(&format!("{HEADER}\n4,,0,1\n5,,0,{long}\n6,,0,2\n"));
+        let mut source = Replay::open(&path, None, &[0]).unwrap();
+        let mut out = [0];
+        assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
+        let Supply::Bad(text) = source.fill(&mut out).unwrap() else { panic!() };
+        let end = "all.csv:3: this is no whole row of 1: the line is too long, it has more than 4096 bytes";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!((source.fill(&mut out).unwrap(), out), (Supply::Rows(1), [2]));
     }
 
     #[test]
