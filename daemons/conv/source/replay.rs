@@ -15,6 +15,8 @@ use super::{Source, SourceError, Supply};
 
 /// The first line of an export.
 const HEADER: &str = "seq,time,channel,value";
+/// The same with `--raw`.
+const RAW_HEADER: &str = "seq,time,channel,code";
 
 /// Gives the rows of a recording, at their original distances or as fast as they are taken.
 pub struct Replay {
@@ -176,6 +178,7 @@ struct CsvItems {
     path: String,
     lines: LineReader,
     line: u64,
+    /// Digits after the point that a value may have, by channel; those of a code are none.
     decimals: Vec<u8>,
 }
 
@@ -186,11 +189,18 @@ impl CsvItems {
         let file = File::open(path).map_err(unusable)?;
         let mut lines = LineReader::new(Input::File(file));
         let header = lines.next_line().map_err(unusable)?;
-        if header.is_none_or(|line| lines.text(&line).trim() != HEADER) {
-            let why = format!("its first line is not {HEADER:?}, so it is no export");
-            return Err(unusable(std::io::Error::other(why)));
-        }
-        Ok(CsvItems { path: name, lines, line: 1, decimals: decimals.to_vec() })
+        let header = header.map(|line| lines.text(&line).trim().to_owned());
+        let decimals = match header.as_deref() {
+            Some(HEADER) => decimals.to_vec(),
+            Some(RAW_HEADER) => vec![0; decimals.len()],
+            _ => {
+                let why = format!(
+                    "its first line is neither {HEADER:?} nor {RAW_HEADER:?}, so it is no export as csv with its heading"
+                );
+                return Err(unusable(std::io::Error::other(why)));
+            }
+        };
+        Ok(CsvItems { path: name, lines, line: 1, decimals })
     }
 
     fn next(&mut self) -> Result<Option<Item>, SourceError> {
@@ -364,6 +374,13 @@ mod tests {
         let path = dir.path().join("all.csv");
         fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn codes_are_taken_as_they_are() {
+        let (_dir, path) = csv(&format!("{RAW_HEADER}\n4,,0,15\n5,,1,-7\n6,,0,1.5\n7,,1,2\n"));
+        let mut source = Replay::open(&path, None, &[1, 3]).unwrap();
+        assert_eq!(all(&mut source, 10), [Some(vec![15, -7]), None]);
     }
 
     #[test]
