@@ -214,7 +214,8 @@ fn top_shows_one_screen() {
     assert!(lines.iter().all(|line| line.chars().count() <= 80) && !screen.contains('\x1b'), "{screen}");
     assert!(lines[0].contains(&format!("instance {}   epoch 1", p.name)), "{screen}");
     assert!(
-        lines[1].contains("accepted") && lines[1].contains("at risk") && lines[1].contains("lost nothing")
+        lines[1].contains("accepted") && lines[1].contains("at risk") && lines[1].contains("nothing is lost"),
+        "{screen}"
     );
     for (line, role) in lines[4..8].iter().zip(["conv", "log", "stat", "report"]) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -235,6 +236,37 @@ fn top_shows_one_screen() {
         screen.contains("no spool") && screen.contains("not there") && screen.contains("ecg"),
         "{screen}"
     );
+    let durable = p.status()["durable"].as_u64().unwrap();
+    assert!(durable > 3000 && screen.contains(&format!("the record goes up to entry {durable}")), "{screen}");
+    assert!(!screen.contains("lost"), "nobody has said so: {screen}");
+}
+
+/// While log stands still stat does too, and conv goes on: what it drops is seen at once, and in `top` as in `status`.
+#[test]
+fn top_and_status_say_the_same_losses() {
+    let p = Pipeline::of_lines(
+        1_000_000,
+        "[conv]\nrate = \"20 kHz\"\npolicy = \"drop-newest\"\n[spool]\ncapacity = 512\n",
+    );
+    let mut run = p.run(&[]);
+    run.wait_for_durable(1000, BOUND);
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
+    wait_until("it drops", BOUND, || p.counter(Role::Conv, "full") > 1000);
+    let screen = p.expect(&["top", "--once", "--every", "1ms"], 0);
+    let text = p.ctl(&["status"]).stdout;
+    let text = String::from_utf8(text).unwrap();
+    for said in [&screen, &text] {
+        let dropped = said.split_once("lost since epoch 1 began: ").and_then(|(_, after)| {
+            after.lines().next()?.split(", ").find_map(|part| part.strip_suffix(" dropped"))
+        });
+        assert!(dropped.is_some_and(|n| n.parse::<u64>().unwrap() > 1000), "{said}");
+        assert!(said.contains("lost in all up to entry "), "{said}");
+    }
+    let lost = p.status()["lost"].clone();
+    assert!(lost["since_epoch"]["dropped"].as_u64() > lost["in_record"]["dropped"].as_u64(), "{lost}");
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::CONT);
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
 }
 
 /// The process of `top` on the terminal of script.

@@ -39,7 +39,7 @@ fn the_grid_does_not_drift() {
         Role::ALL.into_iter().for_each(|r| p.stop(r, BOUND));
         let report = p.judge();
         let planned = report.samples + report.lost[MISSED as usize];
-        assert_eq!(planned, p.counter(Role::Conv, "planned"), "planned = taken + missed");
+        assert_eq!(planned, p.counter(Role::Conv, "planned"), "planned = taken + empty");
         p.remove_objects();
     }
 }
@@ -49,7 +49,7 @@ fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
     p.start_all();
     p.wait_for("it runs", BOUND, |p| p.durable() >= 200);
-    let missed = p.counter(Role::Conv, "missed");
+    let missed = p.counter(Role::Conv, "empty");
     p.signal(Role::Conv, Signal::STOP);
     let begun = Instant::now();
     std::thread::sleep(Duration::from_millis(300)); // the length of the freeze is what is tested
@@ -61,7 +61,7 @@ fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let report = p.judge();
     let more = report.lost[MISSED as usize] - missed;
     assert!(more >= 280, "only {more} ticks were missed in {frozen} ms");
-    assert_eq!(report.lost[MISSED as usize], p.counter(Role::Conv, "missed"));
+    assert_eq!(report.lost[MISSED as usize], p.counter(Role::Conv, "empty"));
     // The lines of the file do not care: a missed tick takes none.
     p.judge_lines(report.samples);
     p.remove_objects();

@@ -7,8 +7,10 @@ mod axis;
 mod chart;
 mod child;
 mod condition;
+mod entries;
 mod export;
 mod keys;
+mod lost;
 mod moment;
 mod objects;
 mod place;
@@ -206,6 +208,11 @@ fn archive_record(common: &CommonArgs, to: Option<PathBuf>, compress: bool) -> R
 fn compress_record(common: &CommonArgs, dir: Option<PathBuf>) -> Result<u8, Failure> {
     say(&archive::compress(&Place::find(common, dir)?.record)?)?;
     Ok(0)
+}
+
+/// So many of something: `1 epoch`, `2 epochs`.
+fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Prints to standard output; a closed pipe ends the program quietly, as it does every filter.

@@ -26,10 +26,11 @@ const VALUE: usize = 10;
 pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     let ink = Ink { colours: chosen.colours };
     let lines = lines_of(look, chosen.channel, frame.area().width.into());
+    let totals = 1 + look.lost.lines().len() as u16;
     let channels = (look.channels.len().max(1) as u16).min(frame.area().height / 4) + 1;
     let [title, totals, _, roles, _, table, details, lower, keys] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(totals),
         Constraint::Length(1),
         Constraint::Length(5),
         Constraint::Length(1),
@@ -90,33 +91,26 @@ fn draw_title(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink: I
 
 fn draw_totals(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
     let s = &look.standings;
-    let at_risk = s.at_risk();
-    let losses = look.said.as_ref().map(said::Said::losses_text).unwrap_or_default();
-    let lost = if losses.is_empty() { "lost nothing".into() } else { format!("lost {losses}") };
-    let line = Line::from(vec![
-        Span::raw(format!(" accepted {}   durable {}   ", s.head(), s.durable())),
-        Span::styled(
-            format!("at risk {at_risk}"),
-            if at_risk > 0 { ink.of(Color::Yellow) } else { Style::new() },
-        ),
-        Span::raw("   "),
-        Span::styled(lost, if losses.is_empty() { Style::new() } else { ink.of(Color::Red) }),
-    ]);
-    frame.render_widget(Paragraph::new(line), area);
+    let style = if s.at_risk() > 0 { ink.of(Color::Yellow) } else { Style::new() };
+    let nothing = if look.lost.is_known() && look.lost.is_nothing() { "; nothing is lost" } else { "" };
+    let first = Line::styled(format!(" {}{nothing}", s.text()), style);
+    let lost = look.lost.lines().into_iter().map(|line| Line::styled(format!(" {line}"), ink.of(Color::Red)));
+    frame.render_widget(Paragraph::new(std::iter::once(first).chain(lost).collect::<Vec<_>>()), area);
 }
 
 fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
     let s = &look.standings;
     let seq = |role| s.seq(role).unwrap_or(0);
+    let durable = s.durable().unwrap_or(0);
     // What each has still to get from the one before it.
     let edge = |role| match role {
         Role::Conv => String::new(),
         Role::Log => {
             let received = seq(Role::Log);
-            let (take, sync) = (s.head().saturating_sub(received), received.saturating_sub(s.durable()));
+            let (take, sync) = (s.head().saturating_sub(received), received.saturating_sub(durable));
             format!("take {take} sync {sync}")
         }
-        Role::Stat => format!("fold {}", s.durable().saturating_sub(seq(Role::Stat))),
+        Role::Stat => format!("fold {}", durable.saturating_sub(seq(Role::Stat))),
         Role::Report => format!("print {}", seq(Role::Stat).saturating_sub(seq(Role::Report))),
     };
     let rows = Role::ALL.map(|role| {

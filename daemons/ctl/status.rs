@@ -9,8 +9,9 @@ use ipc_pipeline::names::Names;
 use ipc_pipeline::page::Page;
 use serde_json::{Map, Value, json};
 
-use crate::say;
+use crate::lost::Lost;
 use crate::standing::{Standing, Standings};
+use crate::{said, say};
 
 /// Exit code: not all four daemons are running.
 const EXIT_NOT_RUNNING: u8 = 3;
@@ -22,11 +23,13 @@ const WIDTH: u16 = 80;
 pub fn status(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
     let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let standings = Standings::of(&names);
-    say(&if as_json { machine(&names, &standings) } else { people(&names, &standings) })?;
+    let lost = Lost::of(&standings, said::newest(&names).as_ref());
+    let text = if as_json { machine(&names, &standings, &lost) } else { people(&names, &standings, &lost) };
+    say(&text)?;
     Ok(if standings.roles.iter().all(Standing::is_running) { 0 } else { EXIT_NOT_RUNNING })
 }
 
-fn people(names: &Names, standings: &Standings) -> String {
+fn people(names: &Names, standings: &Standings, lost: &Lost) -> String {
     let Standings { roles, spool, .. } = standings;
     let head = standings.head();
     let mut table = Table::new();
@@ -55,22 +58,23 @@ fn people(names: &Names, standings: &Standings) -> String {
     if spool.is_none() && roles.iter().all(|r| r.page.is_none()) {
         let (name, record) = (names.instance(), names.record_dir());
         let kept = if record.exists() { "its record is in" } else { "there is no record yet in" };
-        return format!("instance {name}: not running; {kept} {}\n", record.display());
+        let held = if record.exists() { standings.text() + "\n" } else { String::new() };
+        return format!("instance {name}: not running; {kept} {}\n{held}", record.display());
     }
     let spool_text = spool.map_or("no spool".into(), |s| {
         let used = 100 * s.head.saturating_sub(s.tail) / s.header.capacity;
         format!("epoch {}, spool of {} entries, {used} % held", s.header.epoch, s.header.capacity)
     });
     format!(
-        "instance {}: {spool_text}\naccepted {head}, durable {}, at risk {}\n\n{}\n",
+        "instance {}: {spool_text}\n{}\n{}\n{}\n",
         names.instance(),
-        standings.durable(),
-        standings.at_risk(),
+        standings.text(),
+        lost.lines().into_iter().map(|line| line + "\n").collect::<String>(),
         table.trim_fmt()
     )
 }
 
-fn machine(names: &Names, standings: &Standings) -> String {
+fn machine(names: &Names, standings: &Standings, lost: &Lost) -> String {
     let daemons: Map<String, Value> = standings
         .roles
         .iter()
@@ -100,6 +104,7 @@ fn machine(names: &Names, standings: &Standings) -> String {
         "instance": names.instance(),
         "durable": standings.durable(),
         "at_risk": standings.at_risk(),
+        "lost": lost.json(),
         "spool": spool_json,
         "daemons": daemons,
     });

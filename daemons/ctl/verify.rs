@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 
 use crate::place::{EXIT_UNREADABLE, Place};
 use crate::progress::Bar;
-use crate::say;
 use crate::walk::{Step, Walk};
+use crate::{counted, say};
 
 /// Examples and exit codes.
 pub const HELP: &str = "Examples:
@@ -350,6 +350,14 @@ impl Report {
         for (segment, header) in walk.reader.headers()? {
             self.check_header(segment, header);
         }
+        if walk.reader.summary_is_damaged()? {
+            self.broken.push(match walk.reader.first() {
+                1 => "summary: it is damaged; nothing of what it sums up was removed, ipc-log makes a new one".into(),
+                first => format!(
+                    "summary: it is damaged, and what was removed before entry {first} is known only by it; restore it from a copy"
+                ),
+            });
+        }
         match self.mark {
             None => self.broken.push(
                 "durable.mark is missing or damaged: what was durable is not known; ipc-log makes a new one"
@@ -389,16 +397,16 @@ impl Report {
         };
         let mut lines = vec![
             format!(
-                "record {:016x}: {} entries{removed}, durable {mark}, {} epochs",
+                "record {:016x}: {}{removed}, durable {mark}, {}",
                 self.log_id,
-                self.end(),
-                self.audit.epochs
+                counted(self.end(), "entry", "entries"),
+                counted(self.audit.epochs, "epoch", "epochs")
             ),
             format!(
-                "ticks: {} planned = {} taken + {} missed{}",
+                "ticks: {} planned = {} taken + {} empty{}",
                 ticks.planned,
                 ticks.taken + ticks.full,
-                ticks.missed,
+                ticks.empty,
                 match ticks.hidden {
                     0 => String::new(),
                     n => format!(" + {n} hidden by damage"),
@@ -489,7 +497,7 @@ impl Report {
             "summed_up": self.summed_up.map_or(0, |summed_up| summed_up.n),
             "epochs": self.audit.epochs,
             "ticks": {
-                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,
+                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "empty": ticks.empty, "full": ticks.full,
                 "hidden": ticks.hidden,
             },
             "lost": {

@@ -53,7 +53,7 @@ fn a_true_record_is_true() {
     assert_eq!(report.audit.ticks.planned, 18);
     let text = report.text();
     assert!(
-        text.contains("18 planned = 14 taken + 4 missed") && text.ends_with("everything is true\n"),
+        text.contains("18 planned = 14 taken + 4 empty") && text.ends_with("everything is true\n"),
         "{text}"
     );
     let json = report.json();
