@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod alarms;
 mod archive;
 mod axis;
 mod chart;

@@ -26,11 +26,11 @@ const VALUE: usize = 10;
 pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     let ink = Ink { colours: chosen.colours };
     let lines = lines_of(look, chosen.channel, frame.area().width.into());
-    let totals = 1 + look.lost.lines().len() as u16;
+    let totals = totals_of(look, frame.area().width.into(), ink);
     let channels = (look.channels.len().max(1) as u16).min(frame.area().height / 4) + 1;
-    let [title, totals, _, roles, _, table, details, lower, keys] = Layout::vertical([
+    let [title, head, _, roles, _, table, details, lower, keys] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(totals),
+        Constraint::Length(totals.len() as u16),
         Constraint::Length(1),
         Constraint::Length(5),
         Constraint::Length(1),
@@ -41,7 +41,7 @@ pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     ])
     .areas(frame.area());
     draw_title(frame, title, look, chosen, ink);
-    draw_totals(frame, totals, look, ink);
+    frame.render_widget(Paragraph::new(totals), head);
     draw_roles(frame, roles, look, ink);
     draw_channels(frame, table, look, chosen, ink);
     frame.render_widget(Paragraph::new(lines), details);
@@ -89,13 +89,17 @@ fn draw_title(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink: I
     frame.render_widget(Paragraph::new(right).alignment(Alignment::Right).style(ink.of(Color::Yellow)), area);
 }
 
-fn draw_totals(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
+/// How far things are, what was lost, and which alarms are on.
+fn totals_of(look: &Look, width: usize, ink: Ink) -> Vec<Line<'static>> {
     let s = &look.standings;
     let style = if s.at_risk() > 0 { ink.of(Color::Yellow) } else { Style::new() };
     let nothing = if look.lost.is_known() && look.lost.is_nothing() { "; nothing is lost" } else { "" };
     let first = Line::styled(format!(" {}{nothing}", s.text()), style);
-    let lost = look.lost.lines().into_iter().map(|line| Line::styled(format!(" {line}"), ink.of(Color::Red)));
-    frame.render_widget(Paragraph::new(std::iter::once(first).chain(lost).collect::<Vec<_>>()), area);
+    let red = |line: String| Line::styled(line, ink.of(Color::Red));
+    let lost = look.lost.lines().into_iter().map(|line| red(format!(" {line}")));
+    let alarms = look.alarms.texts();
+    let alarms = (!alarms.is_empty()).then(|| red(whole_items(" alarm:".into(), &alarms, width)));
+    std::iter::once(first).chain(lost).chain(alarms).collect()
 }
 
 fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {

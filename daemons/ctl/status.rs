@@ -9,6 +9,7 @@ use ipc_pipeline::names::Names;
 use ipc_pipeline::page::Page;
 use serde_json::{Map, Value, json};
 
+use crate::alarms::Alarms;
 use crate::lost::Lost;
 use crate::standing::{Standing, Standings};
 use crate::{said, say};
@@ -21,15 +22,18 @@ const WIDTH: u16 = 80;
 
 /// The whole command.
 pub fn status(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
-    let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    let standings = Standings::of(&names);
-    let lost = Lost::of(&standings, said::newest(&names).as_ref());
-    let text = if as_json { machine(&names, &standings, &lost) } else { people(&names, &standings, &lost) };
+    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (standings, word) = (Standings::of(&names), said::newest(&names));
+    let lost = Lost::of(&standings, word.as_ref());
+    let channels: Vec<String> = config.channels.into_iter().map(|channel| channel.name).collect();
+    let alarms = Alarms::of(word.as_ref(), &channels);
+    let show = if as_json { machine } else { people };
+    let text = show(&names, &standings, &lost, &alarms);
     say(&text)?;
     Ok(if standings.roles.iter().all(Standing::is_running) { 0 } else { EXIT_NOT_RUNNING })
 }
 
-fn people(names: &Names, standings: &Standings, lost: &Lost) -> String {
+fn people(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {
     let Standings { roles, spool, .. } = standings;
     let head = standings.head();
     let mut table = Table::new();
@@ -65,16 +69,18 @@ fn people(names: &Names, standings: &Standings, lost: &Lost) -> String {
         let used = 100 * s.head.saturating_sub(s.tail) / s.header.capacity;
         format!("epoch {}, spool of {} entries, {used} % held", s.header.epoch, s.header.capacity)
     });
+    let alarms = alarms.texts().into_iter().map(|text| format!("alarm: {text}"));
+    let notes = lost.lines().into_iter().chain(alarms);
     format!(
         "instance {}: {spool_text}\n{}\n{}\n{}\n",
         names.instance(),
         standings.text(),
-        lost.lines().into_iter().map(|line| line + "\n").collect::<String>(),
+        notes.map(|line| line + "\n").collect::<String>(),
         table.trim_fmt()
     )
 }
 
-fn machine(names: &Names, standings: &Standings, lost: &Lost) -> String {
+fn machine(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {
     let daemons: Map<String, Value> = standings
         .roles
         .iter()
@@ -105,6 +111,7 @@ fn machine(names: &Names, standings: &Standings, lost: &Lost) -> String {
         "durable": standings.durable(),
         "at_risk": standings.at_risk(),
         "lost": lost.json(),
+        "alarms": alarms.json(),
         "spool": spool_json,
         "daemons": daemons,
     });

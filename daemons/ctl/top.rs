@@ -19,6 +19,7 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute};
 
+use crate::alarms::Alarms;
 use crate::keys::{Key, Keys};
 use crate::lost::Lost;
 use crate::said::{self, Said};
@@ -68,6 +69,8 @@ pub struct Look {
     pub rates: [Option<u64>; 4],
     /// What was lost.
     pub lost: Lost,
+    /// Which alarms are on.
+    pub alarms: Alarms,
     /// stat's word about the channels.
     pub said: Option<Said>,
     /// The channels of the record.
@@ -120,8 +123,10 @@ impl Look {
         let channels = channels.collect();
         let word = said::newest(names);
         let lost = Lost::of(&standings, word.as_ref());
+        let channel_names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+        let alarms = Alarms::of(word.as_ref(), &channel_names);
         let said = word.map(|word| Said::of(&word, &rows, DIGITS));
-        Look { instance: names.instance().to_owned(), standings, rates, lost, said, channels }
+        Look { instance: names.instance().to_owned(), standings, rates, lost, alarms, said, channels }
     }
 }
 

@@ -319,6 +319,11 @@ fn are_of_one_channel(rows: &[Row], windows: &[Window]) -> bool {
 }
 
 impl Row {
+    /// The names of the alarms that are on, like `high+stale`; nothing if none is.
+    pub fn alarms(&self) -> String {
+        self.alarm.on.names().chain(self.stale.then_some("stale")).collect::<Vec<_>>().join("+")
+    }
+
     /// What stands behind the part that all layouts have.
     fn write(&self, b: &mut [u8; ROW_LEN]) {
         if let Some(InWindow { number, window, span }) = self.window {

@@ -60,7 +60,7 @@ impl Watcher {
 
 fn event(row: &Row, before: &Known, channel: &Channel, digits: u8) -> Event {
     let value = channel.conversion.text(&channel.conversion.value(row.stats.last), digits);
-    let on = alarm(row);
+    let on = row.alarms();
     Event {
         channel: channel.name.clone(),
         unit: channel.unit.clone(),
@@ -69,11 +69,6 @@ fn event(row: &Row, before: &Known, channel: &Channel, digits: u8) -> Event {
         value,
         seq: if before.alarm == row.alarm { 0 } else { row.alarm.seq },
     }
-}
-
-/// What is on in a row, like `high+stale`; nothing if nothing is.
-pub fn alarm(row: &Row) -> String {
-    row.alarm.on.names().chain(row.stale.then_some("stale")).collect::<Vec<_>>().join("+")
 }
 
 /// A sentence: what is beyond which limit since when, or what is over.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::alarms::alarm;
 use crate::line::{News, Numbers, Style};
 use ipc_pipeline::settings::Percentile;
 use ipc_pipeline::snapshot::Row;
@@ -75,7 +74,7 @@ fn line(row: &Row, news: &News, style: &Style, columns: &[Percentile]) -> String
     let changes = row.window.is_none().then_some(row.alarm.changes);
     let of_percentile = |p: &Percentile| percentiles.iter().find(|(found, _)| found == p)?.1.clone();
     cells.extend(values.map(Option::unwrap_or_default));
-    cells.extend([alarm(row), of_number(changes)]); // a window has none
+    cells.extend([row.alarms(), of_number(changes)]); // a window has none
     cells.extend(columns.iter().map(of_percentile).map(Option::unwrap_or_default));
     cells.extend(news.losses().map(|(_, n, _)| n.to_string()));
     cells.extend([of_number(news.at_risk), news.coalesced.to_string()]);

@@ -3,7 +3,6 @@
 //! Integers of at most 53 bits are numbers. All else is text, because many readers keep numbers as floats.
 #![forbid(unsafe_code)]
 
-use crate::alarms::alarm;
 use crate::line::{News, Numbers, Style};
 use ipc_pipeline::snapshot::Row;
 use serde_json::{Map, Value, json};
@@ -45,7 +44,7 @@ fn channel(news: &News, row: &Row, style: &Style) -> Value {
         ("unit", channel.unit.as_str().into()),
         ("ewma", decimal(&numbers.ewma)),
         ("rate", decimal(&numbers.rate)),
-        ("alarm", alarm(row).into()),
+        ("alarm", row.alarms().into()),
         ("alarm_changes", integer(row.alarm.changes)),
         ("windows", windows.into()),
     ] {

@@ -1,7 +1,6 @@
 //! Lines that people read: a line for each channel and for each of its windows, their values one below the other.
 #![forbid(unsafe_code)]
 
-use crate::alarms::alarm;
 use crate::line::{Channel, News, Numbers, Style, or_absent};
 use ipc_pipeline::snapshot::Row;
 
@@ -146,7 +145,7 @@ fn width(text: &str) -> usize {
 
 /// Which alarms of a channel are on, if any are.
 fn alarm_note(row: &Row, style: &Style) -> Option<Note> {
-    let on = Some(alarm(row)).filter(|on| !on.is_empty())?;
+    let on = Some(row.alarms()).filter(|on| !on.is_empty())?;
     Some(Note { text: format!("{}={on}", style.channel(row).name), colour: RED })
 }
 
