@@ -342,5 +342,5 @@ fn every_example_runs() {
         p.assert_nothing_left();
     }
     ran.sort();
-    assert_eq!(ran, ["command", "ecg", "hwmon", "loadavg", "stdin", "wave", "windows"]);
+    assert_eq!(ran, ["alarm", "command", "ecg", "hwmon", "loadavg", "stdin", "wave", "windows"]);
 }

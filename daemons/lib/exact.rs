@@ -275,6 +275,8 @@ mod tests {
         assert_eq!(thermometer.above(&d("80.5"), &d("0")), Limit::above(805, 805));
         assert_eq!(thermometer.below(&d("-0.55"), &d("0.05")), Limit::below(-5, -5));
         assert_eq!(thermometer.below(&d("-0.5"), &d("0.01")), Limit::below(-5, -4));
+        assert_eq!(thermometer.above(&d("-0.55"), &d("0.2")), Limit::above(-6, -8));
+        assert_eq!(thermometer.below(&d("80.55"), &d("0.2")), Limit::below(806, 808));
         // Physical value = (code - 100) * -0.5: 10 and less are codes from 80 on.
         let falling = c(0, "-0.5", "-100");
         assert_eq!(falling.above(&d("10"), &d("0")), Limit::below(80, 80));
