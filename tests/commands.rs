@@ -260,7 +260,7 @@ fn top_and_status_say_the_same_losses() {
             after.lines().next()?.split(", ").find_map(|part| part.strip_suffix(" dropped"))
         });
         assert!(dropped.is_some_and(|n| n.parse::<u64>().unwrap() > 1000), "{said}");
-        assert!(said.contains("lost in all up to entry "), "{said}");
+        assert!(said.contains("lost in the record up to entry "), "{said}");
     }
     let lost = p.status()["lost"].clone();
     assert!(lost["since_epoch"]["dropped"].as_u64() > lost["in_record"]["dropped"].as_u64(), "{lost}");

@@ -127,7 +127,7 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
             Line::from(edge),
         ])
     });
-    let widths = [8, 22, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
+    let widths = [8, 24, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
     let heading = Row::new([
         Line::from(" daemon"),
         "state".into(),
