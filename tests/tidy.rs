@@ -233,6 +233,20 @@ fn no_daemon_ends_by_panic() {
     assert_none(faults, "return an error whose text is a sentence instead");
 }
 
+/// A static is never dropped, so the directory that it holds would be left behind.
+#[test]
+fn no_temporary_directory_outlives_its_test() {
+    let mut faults = Vec::new();
+    for path in with_extension("tests", "rs").into_iter().chain(with_extension("daemons", "rs")) {
+        let text = text_of(&path);
+        let kept = text.lines().filter(|line| line.trim_start().starts_with("static "));
+        faults.extend(
+            kept.filter(|line| line.contains("Temp")).map(|line| format!("{}: {line}", path.display())),
+        );
+    }
+    assert_none(faults, "hold it in a value of the test");
+}
+
 #[test]
 fn no_file_is_too_long() {
     let length = |path: &Path| text_of(path).lines().count();

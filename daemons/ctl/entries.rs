@@ -6,9 +6,9 @@ use ipc_pipeline::entry::{Entry, Kind, LEN};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::summary::Summary;
 use ipc_pipeline::sys;
+use ipc_pipeline::text::counted;
 use ipc_pipeline::wall::WallClock;
 
-use crate::counted;
 use crate::walk::{Step, Walk};
 
 /// What stands next.

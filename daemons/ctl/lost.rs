@@ -57,7 +57,8 @@ impl Lost {
         let epoch = self.epoch.iter();
         let epoch = epoch.map(|(epoch, counts)| format!("lost since epoch {epoch} began: {}", text(counts)));
         let record = self.record.iter();
-        let record = record.map(|(n, counts)| format!("lost in all up to entry {n}: {}", text(counts)));
+        let record =
+            record.map(|(n, counts)| format!("lost in the record up to entry {n}: {}", text(counts)));
         epoch.chain(record).collect()
     }
 
@@ -105,7 +106,7 @@ mod tests {
         };
         assert_eq!(
             lost(3, 12).lines(),
-            ["lost since epoch 2 began: 3 empty", "lost in all up to entry 7: 12 missed, 1 corrupt"]
+            ["lost since epoch 2 began: 3 empty", "lost in the record up to entry 7: 12 missed, 1 corrupt"]
         );
         assert_eq!(lost(0, 0).lines()[0], "lost since epoch 2 began: nothing");
         assert!(Lost { epoch: None, record: None }.lines().is_empty());

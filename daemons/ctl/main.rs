@@ -211,11 +211,6 @@ fn compress_record(common: &CommonArgs, dir: Option<PathBuf>) -> Result<u8, Fail
     Ok(0)
 }
 
-/// So many of something: `1 epoch`, `2 epochs`.
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 /// Prints to standard output; a closed pipe ends the program quietly, as it does every filter.
 pub fn say(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {

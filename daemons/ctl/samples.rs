@@ -94,13 +94,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The number of the only channel that is selected; without a choice that of the first one.
-    pub fn one_channel(&self) -> Option<u16> {
-        match self.channels {
-            u32::MAX => Some(0),
-            one if one.is_power_of_two() => u16::try_from(one.trailing_zeros()).ok(),
-            _ => None,
-        }
+    /// The numbers of the channels that are wanted, of those below `count`; `None`: there was no choice.
+    pub fn chosen(&self, count: u16) -> Option<Vec<u16>> {
+        let chosen = || (0..count.min(32)).filter(|n| self.channels >> n & 1 == 1).collect();
+        (self.channels != u32::MAX).then(chosen)
     }
 
     /// The same, of these seqs.

@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Sparkline, Table};
 
-use crate::chart::{self, Picture};
+use crate::chart::{self, Layer, Picture};
 use crate::said;
 use crate::top::{Channel, Chosen, Look};
 
@@ -131,7 +131,7 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
             Line::from(edge),
         ])
     });
-    let widths = [8, 22, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
+    let widths = [8, 24, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
     let heading = Row::new([
         Line::from(" daemon"),
         "state".into(),
@@ -181,7 +181,7 @@ fn draw_channels(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink
 }
 
 /// `text` in `width` columns; what does not fit is cut where it is seen, so that no value looks like another one.
-fn fitted(text: &str, width: usize) -> String {
+pub fn fitted(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -238,7 +238,8 @@ fn draw_recent(frame: &mut Frame, area: Rect, channel: &Channel, ink: Ink) {
         .map(|(i, code)| (i as f64, shown(channel.conversion, *code)))
         .collect();
     let title = format!("the last {} samples of {}", points.len(), channel.label);
-    let picture = Picture { title, pieces: vec![points], ..Picture::default() };
+    let layers = vec![Layer { pieces: vec![points], ..Layer::default() }];
+    let picture = Picture { title, layers, ..Picture::default() };
     chart::draw(frame, left, &picture, ink.of(Color::Cyan));
     draw_histogram(frame, side, channel, ink);
 }

@@ -19,12 +19,13 @@ use ipc_pipeline::header::{ChannelRow, Header, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
+use ipc_pipeline::text::counted;
 use serde_json::{Value, json};
 
 use crate::place::{EXIT_UNREADABLE, Place};
 use crate::progress::Bar;
+use crate::say;
 use crate::walk::{Step, Walk};
-use crate::{counted, say};
 
 /// Examples and exit codes.
 pub const HELP: &str = "Examples:

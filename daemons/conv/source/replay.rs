@@ -8,6 +8,7 @@ use ipc_pipeline::decimal::{self, Decimal};
 use ipc_pipeline::entry::{Entry, Kind, LEN};
 use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
 use ipc_pipeline::sys;
+use ipc_pipeline::text::counted;
 use jiff::Timestamp;
 
 use super::rows::{Fields, Input, LineReader, too_long};
@@ -251,7 +252,8 @@ impl RecordItems {
         if reader.channels().len() != decimals.len() {
             let (there, here) = (reader.channels().len(), decimals.len());
             return Err(unusable(format!(
-                "it has {there} channels, and the configuration {here} [[channel]]"
+                "it has {}, and the configuration {here} [[channel]]",
+                counted(there as u64, "channel", "channels")
             )));
         }
         let decimals =

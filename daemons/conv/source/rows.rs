@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ipc_pipeline::config::LineFormat;
 use ipc_pipeline::decimal;
+use ipc_pipeline::text::counted;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{SourceError, Supply};
@@ -353,7 +354,10 @@ fn wrong_width(text: &str, format: &LineFormat, channels: usize) -> String {
     let found = Fields::of(text, format.separator).count();
     match format.columns.iter().max() {
         Some(column) => format!("there is no column {column}, only {found}"),
-        None => format!("it has {found} columns, not {channels}; source.columns says which of several count"),
+        None => {
+            let found = counted(found as u64, "column", "columns");
+            format!("it has {found}, not {channels}; source.columns says which of several count")
+        }
     }
 }
 
@@ -412,7 +416,7 @@ mod tests {
         let why = |text, columns: &[u16], decimals: &[u8]| parsed(text, columns, decimals).unwrap_err();
         assert!(why("1 2 3", &[], &[0, 0]).starts_with("it has 3 columns, not 2"));
         assert!(why("1,5", &[], &[0]).starts_with("it has 2 columns, not 1"));
-        assert!(why("1", &[], &[0, 0]).starts_with("it has 1 columns, not 2"));
+        assert!(why("1", &[], &[0, 0]).starts_with("it has 1 column, not 2"));
         assert_eq!(why("1 2", &[1, 3], &[0, 0]), "there is no column 3, only 2");
         assert_eq!(why("1 x", &[1, 2], &[0, 0]), "column 2: this is no decimal number");
         assert_eq!(why("", &[], &[0]), "there is no number");
