@@ -14,10 +14,10 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     &[("sys", &[]), ("sync", &[])],
     &[
         ("address", &[]),
-        ("audit", &["entry", "fields", "fold", "settings", "sys"]),
+        ("audit", &["entry", "fields", "fold", "settings"]),
         ("block", &["entry", "fields"]),
         ("decimal", &[]),
-        ("entry", &[]),
+        ("entry", &["sys"]),
         ("exact", &["decimal", "fold", "header", "limits"]),
         ("fields", &[]),
         ("fold", &["entry", "fields", "limits", "settings"]),

@@ -2,10 +2,9 @@
 //! looks at single entries.
 #![forbid(unsafe_code)]
 
-use ipc_pipeline::entry::{Entry, Kind, LEN};
+use ipc_pipeline::entry::{self, Entry, Kind, LEN};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::summary::Summary;
-use ipc_pipeline::sys;
 use ipc_pipeline::text::counted;
 use ipc_pipeline::wall::WallClock;
 
@@ -88,10 +87,7 @@ impl Entries {
             Step::End => return Ok(false),
         };
         let (entries, _) = bytes.as_chunks::<LEN>();
-        let all_whole = sys::all_whole(entries);
-        for (seq, bytes) in (from..).zip(entries) {
-            let entry = Entry::from_bytes(bytes);
-            let is_whole = all_whole || entry.is_whole();
+        (from..).zip(entry::checked(entries)).for_each(|(seq, (entry, is_whole))| {
             match entry.kind().filter(|_| entry.seq == seq && is_whole) {
                 Some(kind) => {
                     wall.take(&entry, kind);
@@ -102,7 +98,7 @@ impl Entries {
                     take(Met::Damaged(seq), wall);
                 }
             }
-        }
+        });
         Ok(true)
     }
 }

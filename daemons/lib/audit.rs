@@ -9,10 +9,9 @@
 //! provable from a record alone: that no position of the source was skipped.
 #![forbid(unsafe_code)]
 
-use crate::entry::{Entry, Kind, LEN, Reason};
+use crate::entry::{self, Entry, Kind, LEN, Reason};
 use crate::fold::Fold;
 use crate::settings::Settings;
-use crate::sys;
 use thiserror::Error;
 
 mod state;
@@ -20,9 +19,6 @@ pub use state::STATE_LEN;
 
 /// So many findings are kept; all are counted.
 pub const FINDINGS_MAX: usize = 100;
-
-/// CRCs of so many entries are checked at once; these fit the first-level cache.
-const PART: usize = 256;
 
 /// Picoseconds in a nanosecond.
 const PS: u128 = 1000;
@@ -263,12 +259,7 @@ impl Audit {
     /// Audits the whole entries that `bytes` begins with and returns how many; up to 31 bytes may remain.
     pub fn take_bytes(&mut self, bytes: &[u8]) -> usize {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        for part in entries.chunks(PART) {
-            let all_whole = sys::all_whole(part);
-            for entry in part.iter().map(Entry::from_bytes) {
-                self.gather(&entry, all_whole || entry.is_whole());
-            }
-        }
+        entry::checked(entries).for_each(|(entry, is_whole)| self.gather(&entry, is_whole));
         self.totals.settle();
         entries.len()
     }

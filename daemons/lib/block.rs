@@ -6,7 +6,7 @@
 //! back bit for bit, damaged ones too. Nothing is taken from another block: damage never spreads.
 #![forbid(unsafe_code)]
 
-use crate::entry::{Entry, LEN, MAX_CHANNELS};
+use crate::entry::{self, Entry, LEN, MAX_CHANNELS};
 use crate::fields::{get_u16, get_u32, get_u64, put};
 use bitpacking::{BitPacker, BitPacker4x};
 
@@ -210,6 +210,7 @@ impl Samples<'_> {
                 *place = self.expected.sample(self.seq, [*value, *channel, *low, *high])?.to_bytes();
                 self.seq = self.seq.wrapping_add(1);
             }
+            entry::seal_all(now);
             self.at += n;
             places = later;
         }
@@ -305,7 +306,7 @@ impl Expected {
         [((value << 1) ^ (value >> 31)) as u32, channel.into(), time as u32, (time >> 32) as u32]
     }
 
-    /// The sample that differs so; `None` if there is no such channel.
+    /// The sample that differs so, without its CRC; `None` if there is no such channel.
     #[inline(always)]
     fn sample(&mut self, seq: u64, [value, channel, low, high]: Difference) -> Option<Entry> {
         let channel = u16::try_from(channel).ok()? ^ self.course.channel;
@@ -315,7 +316,7 @@ impl Expected {
         let time = (time >> 1) as i64 ^ -((time & 1) as i64);
         let t_ns = self.time(channel).wrapping_add(time as u64);
         self.go_on(channel, t_ns, value);
-        Some(Entry::sample(seq, self.course.epoch, t_ns, channel, value))
+        Some(Entry::unsealed_sample(seq, self.course.epoch, t_ns, channel, value))
     }
 
     #[inline(always)]

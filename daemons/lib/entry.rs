@@ -1,12 +1,16 @@
 //! The entry: 32 bytes, one format in the spool, on every wire and in the record (docs/formats.md).
 #![forbid(unsafe_code)]
 
+use crate::sys;
+
 /// Size of an entry in bytes.
 pub const LEN: usize = 32;
 /// Size of an entry in 64-bit words, as it lies in the spool.
 pub const WORDS: usize = 4;
 /// Channels are numbered 0..MAX_CHANNELS.
 pub const MAX_CHANNELS: usize = 32;
+/// CRCs of so many entries are checked at once; these fit the first-level cache.
+const PART: usize = 256;
 /// Largest value of a 48-bit `wide` field.
 pub const WIDE_MAX: u64 = (1 << 48) - 1;
 
@@ -127,7 +131,13 @@ impl Entry {
 
     /// A sample.
     pub fn sample(seq: u64, epoch: u32, t_ns: u64, channel: u16, value: i32) -> Entry {
-        Entry { value, channel, ..Entry::unsealed(seq, epoch, t_ns, SAMPLE) }.seal()
+        Entry::unsealed_sample(seq, epoch, t_ns, channel, value).seal()
+    }
+
+    /// A sample whose CRC is 0: [`seal_all`] makes those of many at once.
+    #[inline(always)]
+    pub(crate) fn unsealed_sample(seq: u64, epoch: u32, t_ns: u64, channel: u16, value: i32) -> Entry {
+        Entry { value, channel, ..Entry::unsealed(seq, epoch, t_ns, SAMPLE) }
     }
 
     /// The first entry of an epoch.
@@ -271,6 +281,21 @@ impl Entry {
         };
         Entry::from_words([word(0), word(1), word(2), word(3)])
     }
+}
+
+/// The entries in these bytes, each with whether its CRC is right.
+#[inline]
+pub fn checked(entries: &[[u8; LEN]]) -> impl Iterator<Item = (Entry, bool)> {
+    entries.chunks(PART).flat_map(|part| {
+        let all_whole = sys::all_whole(part);
+        let entries = part.iter().map(Entry::from_bytes);
+        entries.map(move |entry| (entry, all_whole || entry.is_whole()))
+    })
+}
+
+/// Makes the CRC of each of these.
+pub(crate) fn seal_all(entries: &mut [[u8; LEN]]) {
+    sys::seal_all(entries);
 }
 
 #[inline(always)]

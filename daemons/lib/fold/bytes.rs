@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::alarm::{WATCH_LEN, Watch};
+use super::codes::Codes;
 use super::histogram::{Histogram, from_runs};
 use super::stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 use super::windows::{self, Pane, Panes, next_pane};
@@ -154,42 +155,33 @@ impl windows::Channel {
 impl Panes {
     fn write(&self, b: &mut Vec<u8>) {
         b.extend((self.closed.len() as u64).to_le_bytes());
-        let open = self.counts.as_ref().map(Histogram::to_runs).unwrap_or_default();
-        write_pane(0, &self.open, &open, b);
-        self.closed.iter().for_each(|pane| write_pane(pane.number, &pane.stats, &pane.runs, b));
+        write_pane(0, &self.open, self.codes.as_ref(), b);
+        self.closed.iter().for_each(|pane| write_pane(pane.number, &pane.stats, pane.codes.as_ref(), b));
     }
 
     /// All panes together have at most `samples`.
     fn read(&mut self, samples: u64, reader: &mut Reader) -> Option<()> {
         let closed = get_u64(reader.take(8)?, 0);
-        let open = reader.pane()?;
+        let has_codes = self.codes.is_some();
+        let open = reader.pane(has_codes)?;
         (open.stats.count == 0 || open.stats.is_plausible()).then_some(())?;
         let mut rest = samples.checked_sub(open.stats.count)?;
         self.open = open.stats;
-        self.counts = self.check(&open)?;
         for _ in 0..closed {
-            let pane = reader.pane()?;
+            let pane = reader.pane(has_codes)?;
             pane.stats.is_plausible().then_some(())?;
             rest = rest.checked_sub(pane.stats.count)?;
-            self.check(&pane)?;
-            self.join(pane);
+            self.closed.push_back(pane);
         }
+        self.codes = open.codes;
         Some(())
-    }
-
-    /// The counts of a pane, which has them if percentiles are asked for.
-    fn check(&self, pane: &Pane) -> Option<Option<Histogram>> {
-        match self.sum {
-            Some(_) => Some(Some(read_counts(&pane.runs, pane.stats.count)?)),
-            None => pane.runs.is_empty().then_some(None),
-        }
     }
 }
 
-fn write_pane(number: u64, stats: &Stats, runs: &[u8], b: &mut Vec<u8>) {
+fn write_pane(number: u64, stats: &Stats, codes: Option<&Codes>, b: &mut Vec<u8>) {
     b.extend(number.to_le_bytes());
     b.extend(stats.to_bytes());
-    write_runs(runs, b);
+    write_runs(&codes.map(Codes::runs).unwrap_or_default(), b);
 }
 
 fn write_runs(runs: &[u8], b: &mut Vec<u8>) {
@@ -199,7 +191,7 @@ fn write_runs(runs: &[u8], b: &mut Vec<u8>) {
 
 fn read_counts(runs: &[u8], total: u64) -> Option<Histogram> {
     let mut histogram = Histogram::default();
-    histogram.add(&from_runs(runs, total)?);
+    histogram.add(from_runs(runs, total)?.into_iter());
     Some(histogram)
 }
 
@@ -227,10 +219,14 @@ impl<'a> Reader<'a> {
         each.map(|b| Some((get_u16(b, 0), Watch::from_bytes(b, n)?))).collect()
     }
 
-    fn pane(&mut self) -> Option<Pane> {
+    /// It has codes if percentiles are asked for.
+    fn pane(&mut self, has_codes: bool) -> Option<Pane> {
         let head = self.take(PANE_LEN)?;
         let stats = Stats::from_bytes(&get::<STATS_LEN>(head, 8));
-        Some(Pane { number: get_u64(head, 0), stats, runs: self.runs()?.to_vec() })
+        let runs = self.runs()?;
+        let right = if has_codes { from_runs(runs, stats.count).is_some() } else { runs.is_empty() };
+        let codes = has_codes.then(|| Codes::packed(runs));
+        right.then_some(Pane { number: get_u64(head, 0), stats, codes })
     }
 }
 

@@ -61,7 +61,7 @@ fn code(bucket: u32) -> i32 {
 
 impl Histogram {
     /// Adds counts that are in rising order.
-    pub fn add(&mut self, counts: &[Count]) {
+    pub fn add(&mut self, counts: impl Iterator<Item = Count>) {
         if let Histogram::Few(list) = self {
             list.extend(counts);
             list.sort_by_key(|(bucket, _)| *bucket); // two runs in order: one pass
@@ -73,18 +73,16 @@ impl Histogram {
             if list.len() > LIST_MAX {
                 let list = std::mem::take(list);
                 *self = Histogram::Many(vec![None; PAGES]);
-                self.add(&list);
+                self.add(list.into_iter());
             }
         } else {
-            counts.iter().for_each(|(bucket, count)| self.change(*bucket, |counter| counter + count));
+            counts.for_each(|(bucket, count)| self.change(bucket, |counter| counter + count));
         }
     }
 
     /// Takes away what was added.
-    pub fn remove(&mut self, counts: &[Count]) {
-        counts
-            .iter()
-            .for_each(|(bucket, count)| self.change(*bucket, |counter| counter.saturating_sub(*count)));
+    pub fn remove(&mut self, counts: impl Iterator<Item = Count>) {
+        counts.for_each(|(bucket, count)| self.change(bucket, |counter| counter.saturating_sub(count)));
         if let Histogram::Few(list) = self {
             list.retain(|(_, count)| *count > 0);
         }
@@ -110,14 +108,15 @@ impl Histogram {
     }
 
     /// The buckets that were hit, in rising order.
-    pub fn counts(&self) -> Vec<Count> {
-        let pages = match self {
-            Histogram::Few(list) => return list.clone(),
-            Histogram::Many(pages) => (0..).step_by(PAGE).zip(pages),
+    pub fn counts(&self) -> impl Iterator<Item = Count> {
+        let (list, pages): (&[Count], &[_]) = match self {
+            Histogram::Few(list) => (list, &[]),
+            Histogram::Many(pages) => (&[], pages),
         };
-        let pages = pages.filter_map(|(first, page)| Some((first, page.as_deref()?)));
+        let pages =
+            (0..).step_by(PAGE).zip(pages).filter_map(|(first, page)| Some((first, page.as_deref()?)));
         let counters = pages.flat_map(|(first, page)| (first..).zip(page.iter().copied()));
-        counters.filter(|(_, count)| *count > 0).collect()
+        list.iter().copied().chain(counters.filter(|(_, count)| *count > 0))
     }
 
     /// For each rank, 1 to the number of codes, the code that stands there in rising order: of a bucket that holds
@@ -137,14 +136,15 @@ impl Histogram {
 
     /// All of it in few bytes, as [`to_runs`].
     pub fn to_runs(&self) -> Vec<u8> {
-        to_runs(&self.counts())
+        to_runs(self.counts())
     }
 }
 
 /// Counts of buckets in any order, which may be changed by it.
 pub(crate) fn tally(buckets: &mut Vec<u32>) -> Vec<Count> {
-    let (Some(first), Some(last)) = (buckets.iter().min(), buckets.iter().max()) else { return Vec::new() };
-    let (first, range) = (*first, (last - first) as usize + 1);
+    let (first, last) = (buckets.iter().copied().min(), buckets.iter().copied().max());
+    let (Some(first), Some(last)) = (first, last) else { return Vec::new() };
+    let range = (last - first) as usize + 1;
     if range <= DENSE * buckets.len() {
         let mut counters = vec![0u32; range];
         for bucket in buckets.iter() {
@@ -185,29 +185,46 @@ fn sort(buckets: &mut Vec<u32>) {
 }
 
 /// Counts in few bytes: for each its distance from the bucket after the last one, and its count.
-pub(crate) fn to_runs(counts: &[Count]) -> Vec<u8> {
-    let mut runs = Vec::with_capacity(2 * counts.len());
+pub(crate) fn to_runs(counts: impl Iterator<Item = Count>) -> Vec<u8> {
+    let mut runs = Vec::new();
     let mut next = 0;
     for (bucket, count) in counts {
         push(&mut runs, (bucket - next).into());
-        push(&mut runs, *count);
+        push(&mut runs, count);
         next = bucket + 1;
     }
     runs
 }
 
 /// The counts of these runs if there are `total` in all; `None` if they are no runs, or of another number.
-pub(crate) fn from_runs(mut runs: &[u8], total: u64) -> Option<Vec<Count>> {
-    let (bytes, mut counted, mut next) = (runs, 0u64, 0u64);
-    let mut counts = Vec::new();
-    while !runs.is_empty() {
-        let bucket = next.checked_add(pull(&mut runs)?).filter(|b| *b < 2 * HALF as u64)?;
-        let count = pull(&mut runs).filter(|count| *count > 0)?;
-        counted = counted.checked_add(count)?;
-        counts.push((bucket as u32, count));
-        next = bucket + 1;
+pub(crate) fn from_runs(runs: &[u8], total: u64) -> Option<Vec<Count>> {
+    let counts: Vec<Count> = Runs::of(runs).collect();
+    let counted = counts.iter().try_fold(0u64, |sum, (_, count)| sum.checked_add(*count));
+    (counted == Some(total) && to_runs(counts.iter().copied()) == runs).then_some(counts)
+}
+
+/// The counts that [`to_runs`] made these bytes of. It ends before what is no count.
+pub(crate) struct Runs<'a> {
+    bytes: &'a [u8],
+    next: u64,
+}
+
+impl<'a> Runs<'a> {
+    pub fn of(bytes: &'a [u8]) -> Runs<'a> {
+        Runs { bytes, next: 0 }
     }
-    (counted == total && to_runs(&counts) == bytes).then_some(counts)
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Count;
+
+    #[inline]
+    fn next(&mut self) -> Option<Count> {
+        let bucket = self.next.checked_add(pull(&mut self.bytes)?).filter(|b| *b < 2 * HALF as u64)?;
+        let count = pull(&mut self.bytes).filter(|count| *count > 0)?;
+        self.next = bucket + 1;
+        Some((bucket as u32, count))
+    }
 }
 
 impl Default for Histogram {
@@ -218,7 +235,7 @@ impl Default for Histogram {
 
 impl PartialEq for Histogram {
     fn eq(&self, other: &Histogram) -> bool {
-        self.counts() == other.counts()
+        self.counts().eq(other.counts())
     }
 }
 
@@ -250,9 +267,13 @@ fn pull(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn counted(codes: &[i32]) -> Vec<Count> {
+        tally(&mut codes.iter().map(|c| bucket(*c)).collect())
+    }
+
     fn of(codes: &[i32]) -> Histogram {
         let mut histogram = Histogram::default();
-        histogram.add(&tally(&mut codes.iter().map(|c| bucket(*c)).collect()));
+        histogram.add(counted(codes).into_iter());
         histogram
     }
 
@@ -293,8 +314,8 @@ mod tests {
 
     #[test]
     fn runs_come_back() {
-        let counts = of(&[i32::MIN, -1, 0, 0, 1, i32::MAX, 1 << 20, 300]).counts();
-        let runs = to_runs(&counts);
+        let counts = counted(&[i32::MIN, -1, 0, 0, 1, i32::MAX, 1 << 20, 300]);
+        let runs = to_runs(counts.iter().copied());
         assert_eq!(from_runs(&runs, 8), Some(counts));
         assert_eq!(from_runs(&[], 0), Some(vec![]));
         assert_eq!(from_runs(&runs, 7), None);
@@ -315,20 +336,20 @@ mod tests {
         for round in 0..40 {
             let codes: Vec<i32> =
                 (0..random.usize(1..400)).map(|_| random.i32(..) >> random.u32(0..32)).collect();
-            added.push(of(&codes).counts());
-            sum.add(&added[round]);
+            added.push(counted(&codes));
+            sum.add(added[round].iter().copied());
             all.extend(codes);
             assert_eq!(sum, of(&all), "{round}");
         }
         assert!(matches!(sum, Histogram::Many(_)) && matches!(of(&all[..900]), Histogram::Few(_)));
         for (round, counts) in added.iter().enumerate() {
-            sum.remove(counts);
+            sum.remove(counts.iter().copied());
             let mut rest = Histogram::default();
-            added[round + 1..].iter().for_each(|counts| rest.add(counts));
+            added[round + 1..].iter().for_each(|counts| rest.add(counts.iter().copied()));
             assert_eq!(sum, rest);
         }
         let mut few = of(&[4, 4, 9]);
-        few.remove(&of(&[4, 9]).counts());
+        few.remove(counted(&[4, 9]).into_iter());
         assert_eq!(few, of(&[4]));
         assert_ne!(few, of(&[5]));
     }

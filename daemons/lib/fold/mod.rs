@@ -11,6 +11,7 @@
 mod alarm;
 mod bytes;
 mod closings;
+mod codes;
 mod histogram;
 mod stats;
 mod windows;
@@ -20,7 +21,7 @@ pub use closings::{Closed, Closings};
 pub use stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 pub use windows::Span;
 
-use crate::entry::{Entry, Kind, LEN, MAX_CHANNELS};
+use crate::entry::{self, Entry, Kind, LEN, MAX_CHANNELS};
 use crate::settings::Settings;
 use thiserror::Error;
 use windows::Measures;
@@ -182,16 +183,16 @@ impl Fold {
     /// It must be whole, of a known kind and have seq `n + 1`; otherwise nothing changes.
     #[inline(always)]
     pub fn fold(&mut self, entry: &Entry) -> Result<(), FoldError> {
-        let folded = self.gather(entry);
+        let folded = self.gather(entry, entry.is_whole());
         self.settle();
         folded
     }
 
-    /// Folds one entry, but leaves what it adds to histograms and windows to [`Fold::settle`].
+    /// Folds one entry, but leaves what it adds to histograms and windows to [`Fold::settle`]; `is_whole`: its CRC is right.
     #[inline(always)]
-    fn gather(&mut self, entry: &Entry) -> Result<(), FoldError> {
+    fn gather(&mut self, entry: &Entry, is_whole: bool) -> Result<(), FoldError> {
         let expected = self.n.wrapping_add(1);
-        if !entry.is_whole() {
+        if !is_whole {
             return Err(FoldError::Damaged { seq: expected });
         }
         if entry.seq != expected {
@@ -218,7 +219,7 @@ impl Fold {
     /// As [`Fold::fold`]; it stops at the first bad entry, and `n` says how far it came.
     pub fn fold_bytes(&mut self, bytes: &[u8]) -> Result<usize, FoldError> {
         let (entries, _) = bytes.as_chunks::<LEN>();
-        let folded = entries.iter().try_for_each(|bytes| self.gather(&Entry::from_bytes(bytes)));
+        let folded = entry::checked(entries).try_for_each(|(entry, is_whole)| self.gather(&entry, is_whole));
         self.settle();
         folded.map(|()| entries.len())
     }

@@ -1,20 +1,23 @@
 //! What is kept only if it is asked for: the histogram since the start, the fading average, windows, and alarms.
 //!
-//! Samples are gathered first, and then counted together, in the order of their codes: at the latest when a pane ends.
-//! A window is made of panes of one step each. They go into the open pane; when its end is reached it is closed and
-//! joins those of the last `steps` panes, whose sum is the window.
+//! Samples are gathered first, and then counted together, in the order of their codes. A window is made of panes of one
+//! step each. Samples go into the open pane; when its end is reached it is closed and joins those of the last `steps`
+//! panes, whose sum is the window. Most panes come and go before anybody asks for that sum: it is made when asked for.
 #![forbid(unsafe_code)]
 
 use super::Rate;
 use super::alarm::Watch;
-use super::histogram::{Count, Histogram, bucket, from_runs, tally};
+use super::codes::Codes;
+use super::histogram::{Histogram, Runs, bucket, tally};
 use super::stats::Stats;
 use crate::entry::{Entry, MAX_CHANNELS};
 use crate::settings::{Percentile, Settings, Unit, Weight, Window};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 /// Samples that may wait to be counted.
-const RECENT_MAX: u64 = 8192;
+const RECENT_MAX: usize = 8192;
 
 /// What is kept of all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,29 +40,24 @@ pub(super) struct Channel {
     /// `None` without limits.
     pub watch: Option<Watch>,
     pub panes: Vec<Panes>,
-    /// Not yet in histogram and panes; empty between batches.
-    recent: Recent,
-    /// So many samples more, and they must go there.
+    /// Samples that are not yet in the open panes; none between batches.
+    recent: Stats,
+    /// Samples that are not yet in the histogram, if percentiles are asked for; none between batches.
+    buckets: Vec<u32>,
+    /// After so many samples more a pane ends, or these must be counted.
     left: u64,
 }
 
-/// Samples that wait to be counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Recent {
-    stats: Stats,
-    /// Only if percentiles are asked for.
-    buckets: Vec<u32>,
-}
-
 /// The panes of one window. Those without a sample are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Panes {
     pub open: Stats,
     /// Of the open pane, if percentiles are asked for.
-    pub counts: Option<Histogram>,
+    pub codes: Option<Codes>,
+    /// Of the samples that wait in the channel, those from this one on belong to the open pane, too.
+    from: usize,
     pub closed: VecDeque<Pane>,
-    /// Sum of the counts of all closed panes.
-    pub sum: Option<Histogram>,
+    sum: RefCell<Sum>,
 }
 
 /// A closed pane: positions `number * step` up to the next one.
@@ -67,7 +65,18 @@ pub(super) struct Panes {
 pub(super) struct Pane {
     pub number: u64,
     pub stats: Stats,
-    pub runs: Vec<u8>,
+    /// If percentiles are asked for.
+    pub codes: Option<Codes>,
+}
+
+/// The codes of closed panes together, as they were when last asked for.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    histogram: Histogram,
+    /// So many of the panes that are kept are in it, the oldest ones,
+    panes: usize,
+    /// and these, which are no longer kept.
+    gone: Vec<Pane>,
 }
 
 /// A closed window: the samples at positions `from..to` of the epoch, in ns or counted.
@@ -86,7 +95,7 @@ pub struct Span {
 impl Measures {
     pub fn new(settings: Settings) -> Measures {
         let asked = || (!settings.percentiles.is_empty()).then(Histogram::default);
-        let panes = Panes { counts: asked(), sum: asked(), ..Panes::default() };
+        let panes = Panes { codes: asked().map(|_| Codes::default()), ..Panes::default() };
         let panes = vec![panes; settings.windows.len()];
         let channel = Channel { histogram: asked(), panes, ..Channel::default() };
         let first = vec![0; settings.windows.len()];
@@ -131,7 +140,7 @@ impl Measures {
     /// Everything of the epoch begins anew.
     pub fn begin_epoch(&mut self) {
         for channel in &mut self.channels {
-            channel.count_recent();
+            channel.settle();
             channel.ewma = None;
             channel.panes.iter_mut().for_each(Panes::clear);
             channel.find_left(0, &self.settings);
@@ -145,26 +154,30 @@ impl Measures {
     #[inline(always)]
     pub fn take(&mut self, sample: &Entry, position: u64, rate: impl FnOnce() -> Option<Rate>) {
         let Some(channel) = self.channels.get_mut(sample.channel as usize) else { return };
-        channel.recent.stats.take(sample);
-        if !self.settings.percentiles.is_empty() {
-            channel.recent.buckets.push(bucket(sample.value));
-        }
         if let Some(weight) = self.settings.ewma {
             channel.ewma = Some(fade(channel.ewma, sample.value, weight));
         }
         if let Some(watch) = &mut channel.watch {
             watch.take(sample.seq, sample.value, rate);
         }
+        if self.settings.windows.is_empty() && self.settings.percentiles.is_empty() {
+            return;
+        }
+        channel.recent.take(sample);
+        if !self.settings.percentiles.is_empty() {
+            channel.buckets.push(bucket(sample.value));
+        }
         channel.left -= 1;
         if channel.left == 0 {
-            channel.settle(position, &self.settings);
+            channel.come_to(position, &self.settings);
         }
     }
 
     /// Counts what waits for it in a channel that has so many samples in this epoch.
     pub fn settle(&mut self, channel: usize, position: u64) {
         if let Some(channel) = self.channels.get_mut(channel) {
-            channel.settle(position, &self.settings);
+            channel.settle();
+            channel.find_left(position, &self.settings);
         }
     }
 
@@ -180,19 +193,20 @@ impl Measures {
     pub fn next_end(&self) -> Option<u64> {
         let times = self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time);
         let mut panes = times.flat_map(|(i, _)| self.channels.iter().filter_map(move |c| c.panes.get(i)));
-        let waiting = self.channels.iter().any(|channel| channel.recent.stats.count > 0);
+        let waiting = self.channels.iter().any(|channel| channel.recent.count > 0);
         let some = waiting || panes.any(|panes| panes.open.count > 0 || !panes.closed.is_empty());
         some.then_some(self.border)
     }
 
     #[cold]
     fn close_panes(&mut self, before: u64, now: u64) {
-        self.channels.iter_mut().for_each(Channel::count_recent);
-        for (i, window) in self.settings.windows.iter().enumerate().filter(|(_, w)| w.unit() == Unit::Time) {
-            let next = now / window.step();
-            if before / window.step() != next {
-                let panes = self.channels.iter_mut().filter_map(|channel| channel.panes.get_mut(i));
-                panes.for_each(|panes| panes.close(before / window.step(), next, window.steps()));
+        for channel in &mut self.channels {
+            channel.open_takes_recent();
+            for (panes, window) in channel.panes.iter_mut().zip(&self.settings.windows) {
+                let [last, next] = [before, now].map(|t_ns| t_ns / window.step());
+                if window.unit() == Unit::Time && last != next {
+                    panes.close(last, next, window.steps(), &channel.buckets);
+                }
             }
         }
         self.find_border(now);
@@ -211,9 +225,9 @@ impl Measures {
         let next = next_pane(window, now, samples);
         let from = next.checked_sub(window.steps()).filter(|from| *from >= first)?;
         let stats = panes.closed.iter().fold(Stats::default(), |all, pane| all.and(&pane.stats));
-        let codes = panes.sum.as_ref().map(|sum| codes(sum, &self.settings.percentiles, &stats));
+        let codes = panes.with_sum(|sum| codes(sum, &self.settings.percentiles, &stats));
         let [from, to] = [from, next].map(|pane| pane * window.step());
-        Some(Span { from, to, stats, codes: codes.unwrap_or_default() })
+        Some(Span { from, to, stats, codes })
     }
 
     /// The code of each percentile of all samples of a channel.
@@ -224,16 +238,18 @@ impl Measures {
 }
 
 impl Channel {
-    /// Counts what waits, and closes the panes of samples that end here.
+    /// The panes of samples that end here are closed; what waits is counted if it has become much.
     #[cold]
-    fn settle(&mut self, position: u64, settings: &Settings) {
-        self.count_recent();
+    fn come_to(&mut self, position: u64, settings: &Settings) {
+        self.open_takes_recent();
         for (panes, window) in self.panes.iter_mut().zip(&settings.windows) {
-            let is_full = position.is_multiple_of(window.step()) && panes.open.count > 0;
-            if window.unit() == Unit::Samples && is_full {
+            if window.unit() == Unit::Samples && position.is_multiple_of(window.step()) {
                 let next = position / window.step();
-                panes.close(next - 1, next, window.steps());
+                panes.close(next - 1, next, window.steps(), &self.buckets);
             }
+        }
+        if self.buckets.len() >= RECENT_MAX {
+            self.settle();
         }
         self.find_left(position, settings);
     }
@@ -241,20 +257,26 @@ impl Channel {
     pub fn find_left(&mut self, position: u64, settings: &Settings) {
         let counted = settings.windows.iter().filter(|window| window.unit() == Unit::Samples);
         let to_end = counted.map(|window| window.step() - position % window.step());
-        self.left = to_end.min().unwrap_or(RECENT_MAX).min(RECENT_MAX);
+        let room = (RECENT_MAX - self.buckets.len()) as u64;
+        self.left = to_end.min().unwrap_or(room).min(room);
     }
 
-    fn count_recent(&mut self) {
-        if self.recent.stats.count == 0 {
+    fn open_takes_recent(&mut self) {
+        let recent = std::mem::take(&mut self.recent);
+        self.panes.iter_mut().for_each(|panes| panes.open = panes.open.and(&recent));
+    }
+
+    /// Counts all that waits.
+    fn settle(&mut self) {
+        self.open_takes_recent();
+        if self.buckets.is_empty() {
             return;
         }
-        let stats = std::mem::take(&mut self.recent.stats);
-        let counts = tally(&mut self.recent.buckets);
-        self.recent.buckets.clear();
-        if let Some(histogram) = &mut self.histogram {
-            histogram.add(&counts);
-        }
-        self.panes.iter_mut().for_each(|panes| panes.add(&stats, &counts));
+        let panes = self.panes.iter_mut().filter_map(|panes| panes.take(&self.buckets));
+        let histograms: Vec<&mut Histogram> = self.histogram.iter_mut().chain(panes).collect();
+        let counts = tally(&mut self.buckets);
+        histograms.into_iter().for_each(|histogram| histogram.add(counts.iter().copied()));
+        self.buckets.clear();
     }
 }
 
@@ -277,56 +299,88 @@ fn codes(histogram: &Histogram, percentiles: &[Percentile], stats: &Stats) -> Ve
 /// smallest and the largest value, so it always fits.
 #[inline(always)]
 fn fade(before: Option<i64>, value: i32, weight: Weight) -> i64 {
-    let value = (value as i64) << 32;
-    let Some(before) = before else { return value };
-    let distance = value as i128 - before as i128;
-    (before as i128 + ((distance * weight.units() as i128) >> 32)) as i64
+    let Some(before) = before else { return (value as i64) << 32 };
+    // Whole codes and the part behind the point apart: 64 bits are enough then. Only the result must fit, and it does.
+    let (whole, part) = (before >> 32, before as u32 as u64);
+    let up = (value as i64 - whole).wrapping_mul(weight.units() as i64);
+    let down = (part * weight.units()).div_ceil(1 << 32) as i64;
+    before.wrapping_add(up).wrapping_sub(down)
 }
 
 impl Panes {
     fn clear(&mut self) {
-        self.open = Stats::default();
-        self.closed.clear();
-        for histogram in [&mut self.counts, &mut self.sum].into_iter().flatten() {
-            *histogram = Histogram::default();
-        }
+        let codes = self.codes.as_ref().map(|_| Codes::default());
+        *self = Panes { codes, ..Panes::default() };
     }
 
-    /// More samples of the open pane.
-    fn add(&mut self, stats: &Stats, counts: &[Count]) {
-        self.open = self.open.and(stats);
-        if let Some(open) = &mut self.counts {
-            open.add(counts);
+    /// Takes what waits for the open pane. What is to be counted together with all that waits it leaves to the caller and
+    /// returns the counters.
+    fn take(&mut self, waiting: &[u32]) -> Option<&mut Histogram> {
+        let from = std::mem::take(&mut self.from);
+        let codes = self.codes.as_mut()?;
+        if from == 0 && codes.counters_for(waiting.len()).is_some() {
+            return codes.counters_for(waiting.len());
         }
+        codes.add(waiting.get(from..)?);
+        None
     }
 
     /// Closes pane `number`; the panes up to `next`, which is open now, have no samples.
-    fn close(&mut self, number: u64, next: u64, steps: u64) {
+    fn close(&mut self, number: u64, next: u64, steps: u64, waiting: &[u32]) {
         if self.open.count > 0 {
             let stats = std::mem::take(&mut self.open);
-            let runs =
-                self.counts.as_mut().map(|counts| std::mem::take(counts).to_runs()).unwrap_or_default();
-            self.join(Pane { number, stats, runs });
+            let codes = self.codes.as_mut().map(|codes| {
+                codes.add(waiting.get(self.from..).unwrap_or_default());
+                std::mem::take(codes).close()
+            });
+            self.closed.push_back(Pane { number, stats, codes });
         }
+        self.from = waiting.len();
         while self.closed.front().is_some_and(|pane| pane.number.saturating_add(steps) < next) {
-            let gone = self.closed.pop_front();
-            if let (Some(sum), Some(pane)) = (&mut self.sum, gone) {
-                sum.remove(&pane.counts());
-            }
+            self.closed.pop_front().into_iter().for_each(|pane| self.sum.get_mut().let_go(pane));
         }
     }
 
-    /// One more closed pane.
-    pub fn join(&mut self, pane: Pane) {
-        if let Some(sum) = &mut self.sum {
-            sum.add(&pane.counts());
+    /// The codes of all closed panes together.
+    fn with_sum<T>(&self, act: impl FnOnce(&Histogram) -> T) -> T {
+        let mut sum = self.sum.borrow_mut();
+        sum.come_to(&self.closed);
+        act(&sum.histogram)
+    }
+}
+
+impl Sum {
+    /// The oldest pane is no longer kept.
+    fn let_go(&mut self, pane: Pane) {
+        if self.panes > 0 {
+            self.panes -= 1;
+            self.gone.push(pane);
         }
-        self.closed.push_back(pane);
+        if self.panes == 0 {
+            *self = Sum::default(); // nothing in it is of use any more
+        }
+    }
+
+    fn come_to(&mut self, kept: &VecDeque<Pane>) {
+        let gone = std::mem::take(&mut self.gone);
+        gone.iter().flat_map(Pane::runs).for_each(|runs| self.histogram.remove(Runs::of(&runs)));
+        kept.range(self.panes..).flat_map(Pane::runs).for_each(|runs| self.histogram.add(Runs::of(&runs)));
+        self.panes = kept.len();
     }
 }
 
 impl Pane {
-    fn counts(&self) -> Vec<Count> {
-        from_runs(&self.runs, self.stats.count).unwrap_or_default()
+    fn runs(&self) -> Option<Cow<'_, [u8]>> {
+        self.codes.as_ref().map(Codes::runs)
     }
 }
+
+/// What was asked for before makes no difference.
+impl PartialEq for Panes {
+    fn eq(&self, other: &Panes) -> bool {
+        let parts = |panes: &Panes| (panes.open, panes.from);
+        parts(self) == parts(other) && self.codes == other.codes && self.closed == other.closed
+    }
+}
+
+impl Eq for Panes {}

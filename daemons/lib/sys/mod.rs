@@ -6,7 +6,7 @@
 
 mod crc;
 
-pub use crc::all_whole;
+pub use crc::{all_whole, seal_all};
 
 use std::fs::File;
 use std::io;
