@@ -67,7 +67,7 @@ impl Held {
             _ => Failure::system(e),
         };
         let reader = RecordReader::open(dir).map_err(Failure::system)?;
-        let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
+        let disk = DirDisk::open(dir).map_err(refused)?;
         let _lock = disk.lock().map_err(refused)?;
         // With its own channels: those of the configuration may be others already.
         let settings = Settings { segment_entries: 1, channels: reader.channels().to_vec() };

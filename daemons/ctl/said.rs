@@ -3,8 +3,9 @@
 
 use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::header::ChannelRow;
-use ipc_pipeline::names::{Names, shm_path};
-use ipc_pipeline::snapshot::{self, Row, Snapshot};
+use ipc_pipeline::names::Names;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::snapshot::{self, REGISTER_LEN, Row, Snapshot};
 
 /// A register that is being written is read so often again.
 const TRIES: usize = 8;
@@ -38,7 +39,7 @@ pub struct Line {
 /// The newest word; `None` if there is none, or it cannot be read just now.
 pub fn newest(names: &Names) -> Option<Snapshot> {
     (0..TRIES).find_map(|_| {
-        let bytes = std::fs::read(shm_path(&names.snapshot())).ok()?;
+        let bytes = Shm::of(names).bytes(&names.snapshot(), REGISTER_LEN).ok()?;
         snapshot::present(&bytes).ok()
     })?
 }

@@ -5,7 +5,7 @@
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, COUNTER_NAMES, Page, State};
 use ipc_pipeline::reader::RecordReader;
-use ipc_pipeline::segment::{Copied, Memory};
+use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
 
@@ -29,7 +29,8 @@ impl Standings {
     pub fn of(names: &Names) -> Standings {
         let at_ns = sys::monotonic_ns();
         let roles = Role::ALL.map(|role| Standing::of(names, role, at_ns));
-        let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|c| Overview::of(c.words()));
+        let spool =
+            Copied::read(&Shm::of(names), &names.spool(), HEADER_WORDS).and_then(|c| Overview::of(c.words()));
         let mut standings = Standings { roles, spool, durable: None, at_ns };
         let shown = standings.role(Role::Log).page.as_ref().and_then(Page::durable);
         // Pages are gone after the end of a pipeline, the mark is not.
@@ -103,7 +104,7 @@ pub struct Standing {
 
 impl Standing {
     fn of(names: &Names, role: Role, now: u64) -> Standing {
-        let copy = Copied::read(&names.page(role), page::WORDS);
+        let copy = Copied::read(&Shm::of(names), &names.page(role), page::WORDS);
         let page = copy.and_then(|c| Page::new(c, role.index()));
         let age_ns = page.as_ref().map_or(u64::MAX, |p| now.saturating_sub(p.beat()));
         Standing { role, page, age_ns }

@@ -178,7 +178,7 @@ mod tests {
 
     fn open(dir: &Path) -> Result<Record<DirDisk>, RecordError> {
         let settings = record::Settings { segment_entries: SIZE, channels: Vec::new() };
-        Ok(Record::open(DirDisk::open(dir, 0o640).unwrap(), settings, 42, || 1000)?.0)
+        Ok(Record::open(DirDisk::open(dir).unwrap(), settings, 42, || 1000)?.0)
     }
 
     /// Two epochs on grids, with losses on the way: entry 50 is one.
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn remove_at(dir: &Path, keep: Keep, now_ns: u64) -> Option<Summary> {
-        let disk = &DirDisk::open(dir, 0o640).unwrap();
+        let disk = &DirDisk::open(dir).unwrap();
         Retention { disk, log_id: 42, keep, settings: &Settings::default(), now_ns }.remove_oldest().unwrap()
     }
 
@@ -227,10 +227,10 @@ mod tests {
     #[test]
     fn what_was_removed_stays_in_the_summary() {
         let dir = record();
-        compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| false).unwrap();
+        compress_sealed(&DirDisk::open(dir.path()).unwrap(), &|_| false).unwrap();
         assert!(remove(dir.path(), 7 * SEGMENT).is_none());
         for (size, n) in [(6 * SEGMENT, 50), (4 * SEGMENT, 150), (3 * SEGMENT, 200), (0, 300)] {
-            compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| size == 0).unwrap();
+            compress_sealed(&DirDisk::open(dir.path()).unwrap(), &|_| size == 0).unwrap();
             let summary = remove(dir.path(), size).unwrap();
             let (fold, audit) = folded(n);
             assert_eq!((summary.n(), &summary.fold), (n, &fold));

@@ -199,7 +199,7 @@ fn try_open(dir: &Path, settings: &Settings) -> Opened {
         DirError::Busy { .. } => OpenError::Fatal(Failure::new(EXIT_SECOND, e)),
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
     };
-    let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
+    let disk = DirDisk::open(dir).map_err(refused)?;
     let lock = lock_record(&disk).map_err(refused)?;
     match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
         Ok((record, recovered)) => Ok((record, recovered, lock)),

@@ -247,10 +247,12 @@ impl Printer {
 
 /// How many entries are accepted and not yet durable; `None`: there is no spool.
 fn at_risk(names: &Names) -> Option<u64> {
-    let log = Copied::read(&names.page(Role::Log), page::WORDS);
+    let shm = Shm::of(names);
+    let log = Copied::read(&shm, &names.page(Role::Log), page::WORDS);
     let durable = log.and_then(|copy| Page::new(copy, Role::Log.index())?.durable());
     // The spool is read last: what log has said by then is accepted.
-    let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|copy| Overview::of(copy.words()))?;
+    let spool =
+        Copied::read(&shm, &names.spool(), HEADER_WORDS).and_then(|copy| Overview::of(copy.words()))?;
     Some(spool.at_risk(durable.unwrap_or(0)))
 }
 
