@@ -44,7 +44,7 @@ fn fill_and_end(p: &Pipeline, run: &mut Foreground) -> u64 {
     });
     run.signal(Signal::INT);
     wait_until("conv has gone", BOUND, || run.daemon(Role::Conv).is_none());
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     run.ends_with(71, BOUND);
     held(p.durable())
 }

@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 /// Everything that should happen does so within this time, on a busy machine too.
 const BOUND: Duration = Duration::from_secs(30);
-/// Who presses Ctrl-C twice takes longer than this.
-const TWICE: Duration = Duration::from_millis(150);
 /// A file as fast as the disk takes it, through a ring that wraps often.
 const FAST: &str =
     "[conv]\nrate = \"max\"\n[spool]\ncapacity = 1024\n[log]\nsync = \"10ms\"\nsegment = \"64KiB\"\n";
@@ -114,8 +112,7 @@ fn a_second_signal_ends_at_once_and_the_next_run_resumes() {
     signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
     run.signal(Signal::INT);
     wait_until("conv has gone", BOUND, || run.daemon(Role::Conv).is_none());
-    std::thread::sleep(TWICE);
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     run.ends_with(71, BOUND);
     assert!(run.err().contains("ended at once"), "{}", run.err());
     assert!(Spool::open(&p.paths.spool()).is_some(), "the spool stays");
@@ -132,8 +129,7 @@ fn two_signals_in_a_row_end_at_once() {
     let daemons: Vec<i32> = run.daemons().iter().map(|d| d.pid).collect();
     signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
     run.signal(Signal::INT);
-    std::thread::sleep(TWICE);
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     let begun = Instant::now();
     run.ends_with(71, BOUND);
     // The watchdog would replace the frozen log after 3 s; only then could it drain.
