@@ -214,7 +214,8 @@ fn top_shows_one_screen() {
     assert!(lines.iter().all(|line| line.chars().count() <= 80) && !screen.contains('\x1b'), "{screen}");
     assert!(lines[0].contains(&format!("instance {}   epoch 1", p.name)), "{screen}");
     assert!(
-        lines[1].contains("accepted") && lines[1].contains("at risk") && lines[1].contains("lost nothing")
+        lines[1].contains("accepted") && lines[1].contains("at risk") && lines[1].contains("nothing is lost"),
+        "{screen}"
     );
     for (line, role) in lines[4..8].iter().zip(["conv", "log", "stat", "report"]) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -235,6 +236,37 @@ fn top_shows_one_screen() {
         screen.contains("no spool") && screen.contains("not there") && screen.contains("ecg"),
         "{screen}"
     );
+    let durable = p.status()["durable"].as_u64().unwrap();
+    assert!(durable > 3000 && screen.contains(&format!("the record goes up to entry {durable}")), "{screen}");
+    assert!(!screen.contains("lost"), "nobody has said so: {screen}");
+}
+
+/// While log stands still stat does too, and conv goes on: what it drops is seen at once, and in `top` as in `status`.
+#[test]
+fn top_and_status_say_the_same_losses() {
+    let p = Pipeline::of_lines(
+        1_000_000,
+        "[conv]\nrate = \"20 kHz\"\npolicy = \"drop-newest\"\n[spool]\ncapacity = 512\n",
+    );
+    let mut run = p.run(&[]);
+    run.wait_for_durable(1000, BOUND);
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
+    wait_until("it drops", BOUND, || p.counter(Role::Conv, "full") > 1000);
+    let screen = p.expect(&["top", "--once", "--every", "1ms"], 0);
+    let text = p.ctl(&["status"]).stdout;
+    let text = String::from_utf8(text).unwrap();
+    for said in [&screen, &text] {
+        let dropped = said.split_once("lost since epoch 1 began: ").and_then(|(_, after)| {
+            after.lines().next()?.split(", ").find_map(|part| part.strip_suffix(" dropped"))
+        });
+        assert!(dropped.is_some_and(|n| n.parse::<u64>().unwrap() > 1000), "{said}");
+        assert!(said.contains("lost in the record up to entry "), "{said}");
+    }
+    let lost = p.status()["lost"].clone();
+    assert!(lost["since_epoch"]["dropped"].as_u64() > lost["in_record"]["dropped"].as_u64(), "{lost}");
+    signal_pid(run.daemon(Role::Log).unwrap(), Signal::CONT);
+    run.signal(Signal::INT);
+    run.ends_with(0, BOUND);
 }
 
 /// The process of `top` on the terminal of script.
@@ -317,6 +349,38 @@ fn plot_draws_every_kind_and_no_spike_is_lost() {
     assert_eq!(text.lines().count(), 30);
     assert!(text.contains("(UTC)") && text.contains("5000 ┤") && text.lines().nth(1).is_some());
     assert!(p.expect(&["plot", "--where", "value > 99999"], 64).contains("no samples are selected"));
+}
+
+/// Channels of one unit share a picture with a legend, others stand below it; over time all have the same axis.
+#[test]
+fn plot_draws_several_channels() {
+    let channel = |name: &str, unit: &str| format!("[[channel]]\nname = \"{name}\"\nunit = \"{unit}\"\n");
+    let channels =
+        [("in", "C"), ("out", "C"), ("air", "hPa")].map(|(name, unit)| channel(name, unit)).concat();
+    let p = Pipeline::new(&format!("[source]\nkind = \"lines\"\npath = \"in.txt\"\n{FAST}{channels}"));
+    fs::write(p.dir().join("in.txt"), "3 100 1000\n5 150 1010\n4 120 1005\n").unwrap();
+    p.run(&[]).ends_with(0, BOUND);
+    let svg = |args: &[&str]| {
+        p.expect(&[&["plot", "--out", "plot.svg"], args].concat(), 0);
+        fs::read_to_string(p.dir().join("plot.svg")).unwrap()
+    };
+    let lines = |svg: &str, colour| svg.matches(&format!("stroke=\"{colour}\" stroke-width=\"1\"")).count();
+    let all = svg(&[]);
+    for text in ["in, 3 samples", "out, 3 samples", "air [hPa]: value over time, 3 samples"] {
+        assert!(all.contains(text), "{text:?} is missing: {all}");
+    }
+    // The course of each, and the line in the legend.
+    assert_eq!((lines(&all, "#1450A0"), lines(&all, "#CD5F0A"), lines(&all, "#1E7D46")), (3, 2, 0), "{all}");
+    let two = svg(&["--channel", "out", "--channel", "2"]);
+    assert!(!two.contains("in, ") && two.contains("out [C]: ") && two.contains("air [hPa]: "), "{two}");
+    let counts = svg(&["--kind", "histogram"]);
+    assert!(["in [C]", "out [C]", "air [hPa]"].iter().all(|title| counts.contains(title)));
+    assert!(!counts.contains("0.5\n</text>"), "a count is whole: {counts}");
+    let text = p.expect(&["plot", "--kind", "windows", "--window", "1ms"], 0);
+    assert!(
+        text.contains(" in [C]: ") && text.contains(" out [C]: ") && text.contains("air [hPa]: "),
+        "{text}"
+    );
 }
 
 #[test]

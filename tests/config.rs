@@ -46,8 +46,9 @@ const SOURCE_KEYS: [&str; 21] = [
 /// The shipped file with every `# key = value` line alive, with this kind of source and of its keys these only.
 fn all_alive(kind: &str, wanted: &[&str]) -> Config {
     let text = std::fs::read_to_string("config/pipeline.toml").unwrap();
-    let mut lines = Vec::new();
+    let (mut lines, mut in_report) = (Vec::new(), false);
     for line in text.lines() {
+        in_report = in_report && !line.starts_with('[') || line == "[report]";
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let key = bare.split_once(" = ").map_or("", |(key, _)| key);
         lines.push(match key {
@@ -55,7 +56,7 @@ fn all_alive(kind: &str, wanted: &[&str]) -> Config {
             "kind" => format!("kind = {kind:?}"),
             "rate" if kind == "replay" => "rate = \"max\"".to_owned(),
             "rate" => bare.to_owned(),
-            key if SOURCE_KEYS.contains(&key) && !wanted.contains(&key) => String::new(),
+            key if SOURCE_KEYS.contains(&key) && !wanted.contains(&key) && !in_report => String::new(),
             "" => line.to_owned(),
             word if word.contains(' ') => line.to_owned(),
             _ => bare.to_owned(),
@@ -80,6 +81,7 @@ fn the_shipped_file_knows_every_key() {
     assert_eq!(config.instance.as_deref(), Some("ecg"));
     assert_eq!(config.conv.rate, Rate::Every { period_ps: 2_777_777_778 });
     assert!(config.conv.max_late.is_some());
+    assert_eq!((config.stat.settings.limits.len(), config.report.command[0].as_str()), (1, "mail"));
     let command = ["vmstat", "-n", "1"].map(str::to_owned).to_vec();
     let source = |kind, wanted: &[&str]| all_alive(kind, wanted).source;
     assert_eq!(source("command", &without("path")), SourceConfig::Command { command, format, on_bad });

@@ -272,7 +272,7 @@ fn two_signals_on_a_stalled_disk_end_at_once() {
     wait_for_state(&p, &mut run, Role::Conv, "spool full");
     run.signal(Signal::INT);
     wait_until("conv has gone", BOUND, || run.daemon(Role::Conv).is_none());
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     let begun = Instant::now();
     run.ends_with(71, BOUND);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());

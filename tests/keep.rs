@@ -158,6 +158,20 @@ fn all_commands_read_behind_removed_segments() {
     }
     let screen = p.expect(&["top", "--once", "--every", "1ms"], 0);
     assert!(screen.contains("the last 600 samples"), "{screen}");
+    // The summary is damaged: it is named, and no export seems whole, wherever it begins.
+    let sound = fs::read(dir.join("summary")).unwrap();
+    fs::write(dir.join("summary"), [&sound[..200], &[sound[200] ^ 1], &sound[201..]].concat()).unwrap();
+    for from in [1, first - 1, first, first + 5] {
+        let said = p.expect(&["export", "--seq", &format!("{from}..{}", first + 10)], 1);
+        assert!(said.contains("the summary of what was removed is damaged"), "{said}");
+    }
+    let said = p.expect(&["verify"], 1);
+    assert!(
+        said.contains(&format!("summary: it is damaged, and what was removed before entry {first}")),
+        "{said}"
+    );
+    fs::write(dir.join("summary"), sound).unwrap();
+    assert!(p.expect(&["verify"], 0).contains(", 1 epoch\n"));
     // The first segment that was kept is gone, without a word in the summary.
     fs::remove_file(dir.join(format!("{first:020}.seg"))).unwrap();
     let said = p.expect(&["export", "--seq", &format!("{}..", first - 1)], 1);

@@ -25,7 +25,7 @@ fn drop_newest_counts_what_it_drops() {
     p.wait_for("samples are dropped", BOUND, |p| p.counter(Role::Conv, "full") > 2000);
     let status = p.status();
     let count = |name: &str| status["daemons"]["conv"]["counters"][name].as_u64().unwrap();
-    assert_eq!(count("planned"), count("taken") + count("missed"));
+    assert_eq!(count("planned"), count("taken") + count("empty"));
     assert_eq!(status["daemons"]["conv"]["state"], "spool full");
     // What is dropped survives conv, too.
     p.kill(Role::Conv);
@@ -40,15 +40,15 @@ fn drop_newest_counts_what_it_drops() {
     p.wait_for("it goes on", BOUND, |p| p.durable() > durable + 2000);
     p.stop(Role::Conv, BOUND);
     let full = p.counter(Role::Conv, "full");
-    let (planned, taken, missed) =
-        (p.counter(Role::Conv, "planned"), p.counter(Role::Conv, "taken"), p.counter(Role::Conv, "missed"));
+    let (planned, taken, empty) =
+        (p.counter(Role::Conv, "planned"), p.counter(Role::Conv, "taken"), p.counter(Role::Conv, "empty"));
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
     let report = p.judge();
     assert!(full >= dropped);
     assert_eq!(report.lost[FULL as usize], full, "LOSS in the record = dropped");
-    assert_eq!(report.lost[MISSED as usize], missed);
+    assert_eq!(report.lost[MISSED as usize], empty);
     assert_eq!(report.samples + full, taken);
-    assert_eq!(planned, taken + missed);
+    assert_eq!(planned, taken + empty);
     p.judge_lines(report.samples + full);
     assert!(p.output(Role::Report).lines().rev().take(2).any(|l| l.contains(&format!("dropped={full}"))));
     p.remove_objects();

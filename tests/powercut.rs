@@ -15,7 +15,7 @@ use ipc_pipeline::entry::{Entry, Kind, LEN, Reason};
 use ipc_pipeline::header::{Form, Segment};
 use ipc_pipeline::mark::{Grant, Mark, SourcePosition};
 use ipc_pipeline::record::{Record, Recovered, Settings};
-use ipc_pipeline::retention::{Keep, remove_oldest};
+use ipc_pipeline::retention::{Keep, Retention};
 use ipc_pipeline::segment_file::SegmentFile;
 use ipc_pipeline::summary::Summary;
 use std::cell::RefCell;
@@ -552,7 +552,8 @@ impl Life<'_> {
             let _ = compress_sealed(self.disk, &|_| true);
         } else {
             let keep = Keep { size: Some(self.rng.u64(0..40_000)), time: None };
-            let _ = remove_oldest(self.disk, LOG_ID, keep, &Default::default(), 0);
+            let (disk, settings) = (self.disk, &Default::default());
+            let _ = Retention { disk, log_id: LOG_ID, keep, settings, now_ns: 0 }.remove_oldest();
         }
     }
 

@@ -112,7 +112,7 @@ fn a_second_signal_ends_at_once_and_the_next_run_resumes() {
     signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
     run.signal(Signal::INT);
     wait_until("conv has gone", BOUND, || run.daemon(Role::Conv).is_none());
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     run.ends_with(71, BOUND);
     assert!(run.err().contains("ended at once"), "{}", run.err());
     assert!(Spool::open(&p.paths.spool()).is_some(), "the spool stays");
@@ -120,7 +120,7 @@ fn a_second_signal_ends_at_once_and_the_next_run_resumes() {
     ended_well(&mut p, &mut run, 30_000);
 }
 
-/// Both in one turn of its loop: two are two. log is frozen, so to drain would take seconds.
+/// Two are two. log is frozen, so to drain would take seconds.
 #[test]
 fn two_signals_in_a_row_end_at_once() {
     let mut p = Pipeline::of_lines(30_000, FAST);
@@ -129,8 +129,7 @@ fn two_signals_in_a_row_end_at_once() {
     let daemons: Vec<i32> = run.daemons().iter().map(|d| d.pid).collect();
     signal_pid(run.daemon(Role::Log).unwrap(), Signal::STOP);
     run.signal(Signal::INT);
-    std::thread::sleep(Duration::from_millis(2)); // the kernel itself makes one of two that have not been delivered
-    run.signal(Signal::INT);
+    run.signal_again(Signal::INT);
     let begun = Instant::now();
     run.ends_with(71, BOUND);
     // The watchdog would replace the frozen log after 3 s; only then could it drain.
@@ -139,6 +138,22 @@ fn two_signals_in_a_row_end_at_once() {
     assert!(daemons.into_iter().all(|pid| process(pid).is_none()), "daemons are left");
     let mut run = p.run(&[]);
     ended_well(&mut p, &mut run, 30_000);
+}
+
+/// `timeout` signals its child and then the group of it, so that the child gets two.
+#[test]
+fn two_signals_at_the_same_time_are_one() {
+    let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"500ms\"\n");
+    for pause in [2, 30] {
+        let mut run = p.run(&[]);
+        run.wait_for_durable(p.durable() + 300, BOUND);
+        run.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(pause)); // the kernel makes one of two that have not been delivered
+        run.signal(Signal::INT);
+        run.ends_with(0, BOUND);
+        p.judge();
+        p.assert_nothing_left();
+    }
 }
 
 // ---- kill -9 and freezes
@@ -442,6 +457,8 @@ fn status_running_and_stopped() {
     run.ends_with(0, BOUND);
     let text = p.expect(&["status"], 3);
     assert!(text.contains("not running; its record is in"), "{text}");
+    let last = format!("the record goes up to entry {}, all of it durable", p.status()["durable"]);
+    assert!(text.contains(&last) && !last.contains(" 0,"), "{text}");
     p.assert_nothing_left();
 }
 

@@ -170,8 +170,8 @@ fn a_polled_file_vanishes_and_comes_back() {
             fs::remove_file(&a).unwrap()
         }
         p.wait_for("that is said", BOUND, |p| said(p, words) >= times);
-        let missed = p.counter(Role::Conv, "missed");
-        p.wait_for("its ticks are counted", BOUND, |p| p.counter(Role::Conv, "missed") >= missed + 8);
+        let empty = p.counter(Role::Conv, "empty");
+        p.wait_for("its ticks are counted", BOUND, |p| p.counter(Role::Conv, "empty") >= empty + 8);
         if round == 1 {
             kill_and_start(&mut p, Role::Conv); // while there is no reading
             p.wait_for("the new life says so too", BOUND, |p| said(p, words) > times);
@@ -185,6 +185,10 @@ fn a_polled_file_vanishes_and_comes_back() {
     let [missed, unread] = [MISSED, UNREAD].map(|reason| report.lost[reason as usize]);
     // What conv had not yet told the spool when it was killed is missed in its next life.
     assert!(unread >= 16 && missed + unread >= 24, "{:?}", report.lost);
+    let proved: serde_json::Value = serde_json::from_str(&p.expect(&["verify", "--json"], 0)).unwrap();
+    let count = |of: &str, name: &str| proved[of][name].as_u64().unwrap();
+    assert_eq!((count("lost", "missed"), count("lost", "unread")), (missed, unread));
+    assert_eq!(count("ticks", "empty"), missed + unread, "each tick has one word");
     for row in samples(&report.record).chunks(2) {
         assert!([3, 4].contains(&row[0].value) && row[1].value == 7, "{row:?}"); // rounded away from zero
     }
@@ -338,5 +342,5 @@ fn every_example_runs() {
         p.assert_nothing_left();
     }
     ran.sort();
-    assert_eq!(ran, ["command", "ecg", "hwmon", "loadavg", "stdin", "wave", "windows"]);
+    assert_eq!(ran, ["alarm", "command", "ecg", "hwmon", "loadavg", "stdin", "wave", "windows"]);
 }

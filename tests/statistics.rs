@@ -6,7 +6,8 @@
 use ipc_pipeline::checkpoint::Checkpoint;
 use ipc_pipeline::entry::{Entry, LEN, Reason};
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::{Closed, Closings, Fold, Losses, Rate, Span, Stats};
+use ipc_pipeline::fold::{Alarm, Closed, Closings, Fold, Losses, Rate, Span, Stats};
+use ipc_pipeline::limits::{Limit, Limits, Slope};
 use ipc_pipeline::settings::{Percentile, Settings, Unit, Weight, Window};
 use ipc_pipeline::snapshot::{Row, Snapshot};
 use num_bigint::BigInt;
@@ -146,7 +147,8 @@ proptest! {
             }
             n = end;
             assert_is_recomputation(&fold, &all[..n]);
-            assert_rows(&fold, &all[..n], &Settings::default(), 0, true);
+            let nothing = Settings::default();
+            assert_rows(&fold, &all[..n], &Asked { settings: &nothing, before: &nothing, from: 0, counted: true });
         }
     }
 
@@ -184,8 +186,9 @@ fn settings() -> impl Strategy<Value = Settings> {
         prop::collection::vec(percentile, 0..4),
         prop::option::of(weight),
         prop::collection::vec(window, 0..4),
+        limits(),
     );
-    asked.prop_map(|(percentiles, weight, windows)| Settings {
+    asked.prop_map(|(percentiles, weight, windows, limits)| Settings {
         percentiles: percentiles.into_iter().filter_map(Percentile::new).collect(),
         ewma: weight.and_then(Weight::new),
         windows: windows
@@ -195,6 +198,31 @@ fn settings() -> impl Strategy<Value = Settings> {
                 Window::new(unit, steps * step, step)
             })
             .collect(),
+        limits,
+    })
+}
+
+/// Limits that ordinary values and extreme ones pass, of some channels.
+fn limits() -> impl Strategy<Value = Vec<(u16, Limits)>> {
+    let limit = || prop::option::of((any::<bool>(), value(), 0..4i32));
+    let slope = prop::option::of((1..=9u64, 1..=9u64));
+    let of_one = (any::<bool>(), limit(), limit(), slope, 1..=3u32);
+    prop::collection::vec(of_one, 3).prop_map(|all| {
+        let each = [0, 1, 31].into_iter().zip(all);
+        let limits =
+            each.filter(|(_, (wanted, ..))| *wanted).map(|(channel, (_, high, low, slope, hits))| {
+                let limit = |limit: Option<(bool, i32, i32)>| {
+                    let (above, begin, back) = limit?;
+                    if above {
+                        Limit::above(begin, begin.saturating_sub(back))
+                    } else {
+                        Limit::below(begin, begin.saturating_add(back))
+                    }
+                };
+                let rate = slope.and_then(|(codes, seconds)| Slope::reduced(codes.into(), seconds.into()));
+                (channel, Limits { high: limit(high), low: limit(low), rate, hits })
+            });
+        limits.filter(|(_, limits)| !limits.is_empty()).collect()
     })
 }
 
@@ -293,9 +321,76 @@ fn percentile(samples: &[&Entry], p: Percentile) -> Option<i32> {
     Some(near.max(*values.first()?).min(*values.last()?))
 }
 
-/// Every row of what a reader of the register sees, from its definition. The fold has gone on with these settings behind
-/// entry number `from`; percentiles of channels with samples before it are known if `counted`.
-fn assert_rows(fold: &Fold, all: &[Entry], settings: &Settings, from: usize, counted: bool) {
+/// What the samples say, in the words of docs/formats.md: an alarm begins with the last of `hits` samples in a row beyond its
+/// limit, and ends with the last of as many in a row well within it.
+fn assert_alarm(row: &Row, all: &[Entry], asked: &Asked) {
+    let of = |settings: &Settings| {
+        settings.limits.iter().find(|(channel, _)| *channel == row.channel).map(|(_, limits)| *limits)
+    };
+    let limits = of(asked.settings);
+    assert_eq!(row.limits, limits);
+    // With the same limits an alarm goes on; only the first change of values behind the seam is not known.
+    let begin = if of(asked.before) == limits { 0 } else { asked.from };
+    let Some(limits) = limits else { return assert_eq!(row.alarm, Alarm::default()) };
+    let (mut on, mut said) = ([false; 3], [(); 3].map(|()| Vec::new()));
+    let (mut changes, mut seq, mut before) = (0, 0, None::<&Entry>);
+    for (i, e) in all.iter().enumerate() {
+        if e.kind == 2 || i == asked.from {
+            before = None;
+        }
+        if e.kind != 1 || e.channel != row.channel {
+            continue;
+        }
+        let change = before
+            .filter(|before| e.t_ns > before.t_ns)
+            .map(|before| (BigInt::from(e.value) - before.value, BigInt::from(e.t_ns - before.t_ns)));
+        before = Some(e);
+        if i < begin {
+            continue;
+        }
+        // Beyond, well within, or neither.
+        let of_value = |limit: Option<Limit>| match limit? {
+            Limit::Above { begin, .. } if e.value > begin => Some(1),
+            Limit::Above { end, .. } if e.value <= end => Some(-1),
+            Limit::Below { begin, .. } if e.value < begin => Some(1),
+            Limit::Below { end, .. } if e.value >= end => Some(-1),
+            _ => Some(0),
+        };
+        let of_rate = limits.rate.zip(change).map(|(slope, (change, ns))| {
+            let (codes, seconds) = slope.parts();
+            let steeper = change.magnitude() * 1_000_000_000u64 * seconds > ns.magnitude() * codes;
+            if steeper { 1 } else { -1 }
+        });
+        let was = on;
+        for (i, verdict) in [of_value(limits.high), of_value(limits.low), of_rate].into_iter().enumerate() {
+            said[i].extend(verdict);
+            let wanted = if on[i] { -1 } else { 1 };
+            let last: Vec<i32> = said[i].iter().rev().take(limits.hits as usize).copied().collect();
+            if last.len() == limits.hits as usize && last.iter().all(|verdict| *verdict == wanted) {
+                on[i] = !on[i];
+                said[i].clear();
+            }
+        }
+        if on != was {
+            (changes, seq) = (changes + 1, e.seq);
+        }
+    }
+    let bits = (0..3).map(|i| u8::from(on[i]) << i).sum::<u8>();
+    assert_eq!((row.alarm.on.bits(), row.alarm.changes, row.alarm.seq), (bits, changes, seq), "{limits:?}");
+}
+
+/// What a fold was asked for: it has gone on with `settings` behind entry number `from`, where it was asked for `before`;
+/// percentiles of channels with samples before that are known if `counted`.
+struct Asked<'a> {
+    settings: &'a Settings,
+    before: &'a Settings,
+    from: usize,
+    counted: bool,
+}
+
+/// Every row of what a reader of the register sees, from its definition.
+fn assert_rows(fold: &Fold, all: &[Entry], asked: &Asked) {
+    let &Asked { settings, from, counted, .. } = asked;
     let snapshot = publish(fold);
     let mut rows = snapshot.rows.iter();
     for channel in 0..32 {
@@ -312,6 +407,7 @@ fn assert_rows(fold: &Fold, all: &[Entry], settings: &Settings, from: usize, cou
         assert_eq!(row.ewma.map(BigInt::from), settings.ewma.and_then(|weight| epoch.ewma(weight)));
         let is_new = !all[..from].iter().any(|e| e.kind == 1 && e.channel == channel);
         assert_percentiles(row, settings, (counted || is_new).then_some(&samples));
+        assert_alarm(row, all, asked);
         for (window, number) in settings.windows.iter().zip(1..) {
             let row = rows.next().expect("a row for each window");
             let of = row.window.expect("a window");
@@ -344,10 +440,14 @@ proptest! {
     fn everything_asked_for_is_a_recomputation(
         seeds in history(),
         first in settings(),
-        second in settings(),
+        mut second in settings(),
+        same_limits in any::<bool>(),
         cuts in prop::collection::vec((0..12usize, 0..6u8), 1..6),
     ) {
         let all = slow(&seeds);
+        if same_limits {
+            second.limits.clone_from(&first.limits);
+        }
         let mut fold = Fold::with(&first);
         let (mut n, mut from, mut asked, mut counted) = (0, 0, &first, true);
         for (length, action) in cuts.into_iter().chain([(usize::MAX, 0)]) {
@@ -363,7 +463,7 @@ proptest! {
             }
             n = end;
             prop_assert_eq!(fold.settings(), asked);
-            assert_rows(&fold, &all[..n], asked, from, counted);
+            assert_rows(&fold, &all[..n], &Asked { settings: asked, before: &first, from, counted });
         }
         // Other settings in between leave no trace in the totals.
         assert_is_recomputation(&fold, &all);

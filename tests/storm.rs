@@ -17,10 +17,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::fmt;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tempfile::NamedTempFile;
 
 /// Values in the source: enough for a round, few enough that fast rounds reach the end and are checked to the last. They
 /// fill whole lines of one or three.
@@ -86,11 +87,13 @@ fn storms(capacity: u64, kills: usize, setup: Setup) -> u64 {
     let kills = number("STORM_KILLS").map_or(kills, |n| n as usize);
     let mut rng = Rng::with_seed(seed ^ capacity);
     let (mut times, mut removed) = (Times::default(), 0);
+    let source = lines(setup.columns);
     for (i, rate) in ["1 kHz", "100 kHz", "max"].into_iter().enumerate() {
         eprintln!("ring {capacity}, rate {rate}: STORM_SEED={seed}");
         let mut left = kills / 3 + (i < kills % 3) as usize;
         while left > 0 {
-            removed += Round::new(capacity, rate, setup, rng.fork()).run(&mut left, &mut times);
+            removed +=
+                Round::new(capacity, rate, setup, source.path(), rng.fork()).run(&mut left, &mut times);
         }
     }
     eprintln!("ring {capacity}: {kills} kills, {removed} entries removed, {times}");
@@ -110,31 +113,29 @@ fn value(index: u64) -> i32 {
     (index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 43) as i32 - (1 << 20)
 }
 
-/// The source with one number in a line, or with three; each written once for all storms of this process.
-fn lines(columns: u64) -> PathBuf {
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let path = DIR.get_or_init(|| tempfile::tempdir().unwrap()).path().join(format!("{columns}.txt"));
-    if !path.exists() {
-        let mut file = BufWriter::new(std::fs::File::create(&path).unwrap());
-        for i in 0..VALUES {
-            let end = if (i + 1) % columns == 0 { '\n' } else { ',' };
-            write!(file, "{}{end}", value(i)).unwrap();
-        }
-        file.flush().unwrap();
+/// The source with one number in a line, or with three: a file that goes with the value. (A static would never be dropped.)
+fn lines(columns: u64) -> NamedTempFile {
+    let mut file = BufWriter::new(NamedTempFile::with_prefix("ipc-pipeline-storm-").unwrap());
+    for i in 0..VALUES {
+        let end = if (i + 1) % columns == 0 { '\n' } else { ',' };
+        write!(file, "{}{end}", value(i)).unwrap();
     }
-    path
+    file.into_inner().unwrap()
 }
 
-fn config(capacity: u64, rate: &str, setup: Setup) -> String {
+fn config(capacity: u64, rate: &str, setup: Setup, source: &Path) -> String {
     let columns: Vec<u64> = (1..=setup.columns).collect();
-    let channels: String = columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n")).collect();
+    let limits =
+        "high = 900000\nlow = -900000\nhysteresis = 1000\nhits = 2\nmax_rate = 1e9\nstale = \"100ms\"\n";
+    let channels: String =
+        columns.iter().map(|i| format!("[[channel]]\nname = \"c{i}\"\n{limits}")).collect();
     format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\ncolumns = {columns:?}\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
          [log]\nsync = \"10ms\"\n{}\
          [stat]\npercentiles = [50, 99]\newma = 0.1\n\
          [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n{channels}",
-        lines(setup.columns).display(),
+        source.display(),
         setup.record
     )
 }
@@ -227,8 +228,8 @@ struct Round {
 }
 
 impl Round {
-    fn new(capacity: u64, rate: &str, setup: Setup, rng: Rng) -> Round {
-        let mut pipeline = Pipeline::new(&config(capacity, rate, setup));
+    fn new(capacity: u64, rate: &str, setup: Setup, source: &Path, rng: Rng) -> Round {
+        let mut pipeline = Pipeline::new(&config(capacity, rate, setup, source));
         let hoard = setup.record.contains("keep_").then(|| Hoard::start(&pipeline));
         let witness = Witness::start(&pipeline.paths, &pipeline.lives);
         pipeline.start_all();

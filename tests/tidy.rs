@@ -18,14 +18,16 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("block", &["entry", "fields"]),
         ("decimal", &[]),
         ("entry", &["sys"]),
-        ("exact", &["decimal", "fold", "header"]),
+        ("exact", &["decimal", "fold", "header", "limits"]),
         ("fields", &[]),
-        ("fold", &["entry", "fields", "settings"]),
+        ("fold", &["entry", "fields", "limits", "settings"]),
         ("grid", &[]),
         ("header", &["entry"]),
+        ("limits", &["fields"]),
+        ("program", &[]),
         ("ring", &["entry", "sync"]),
-        ("settings", &["decimal", "fields"]),
-        ("snapshot", &["entry", "fields", "fold", "settings"]),
+        ("settings", &["decimal", "fields", "limits"]),
+        ("snapshot", &["entry", "fields", "fold", "limits", "settings"]),
         ("text", &["entry", "exact", "header"]),
         ("wall", &["entry"]),
     ],
@@ -57,7 +59,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("args", &["config", "names"]),
-        ("config", &["address", "decimal", "entry", "names", "settings"]),
+        ("config", &["address", "decimal", "entry", "exact", "limits", "names", "settings"]),
         (
             "daemon",
             &[
@@ -229,6 +231,20 @@ fn no_daemon_ends_by_panic() {
         }
     }
     assert_none(faults, "return an error whose text is a sentence instead");
+}
+
+/// A static is never dropped, so the directory that it holds would be left behind.
+#[test]
+fn no_temporary_directory_outlives_its_test() {
+    let mut faults = Vec::new();
+    for path in with_extension("tests", "rs").into_iter().chain(with_extension("daemons", "rs")) {
+        let text = text_of(&path);
+        let kept = text.lines().filter(|line| line.trim_start().starts_with("static "));
+        faults.extend(
+            kept.filter(|line| line.contains("Temp")).map(|line| format!("{}: {line}", path.display())),
+        );
+    }
+    assert_none(faults, "hold it in a value of the test");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod checker;
 mod harness;
 
-use checker::{GRID, MISSED, SAMPLE};
+use checker::{CLOCK, GRID, MISSED, SAMPLE};
 use harness::{Pipeline, Role, entries, processes};
 use rustix::process::Signal;
 use std::fs;
@@ -39,7 +39,7 @@ fn the_grid_does_not_drift() {
         Role::ALL.into_iter().for_each(|r| p.stop(r, BOUND));
         let report = p.judge();
         let planned = report.samples + report.lost[MISSED as usize];
-        assert_eq!(planned, p.counter(Role::Conv, "planned"), "planned = taken + missed");
+        assert_eq!(planned, p.counter(Role::Conv, "planned"), "planned = taken + empty");
         p.remove_objects();
     }
 }
@@ -49,7 +49,7 @@ fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
     p.start_all();
     p.wait_for("it runs", BOUND, |p| p.durable() >= 200);
-    let missed = p.counter(Role::Conv, "missed");
+    let missed = p.counter(Role::Conv, "empty");
     p.signal(Role::Conv, Signal::STOP);
     let begun = Instant::now();
     std::thread::sleep(Duration::from_millis(300)); // the length of the freeze is what is tested
@@ -61,7 +61,7 @@ fn a_frozen_conv_misses_ticks_and_shifts_none() {
     let report = p.judge();
     let more = report.lost[MISSED as usize] - missed;
     assert!(more >= 280, "only {more} ticks were missed in {frozen} ms");
-    assert_eq!(report.lost[MISSED as usize], p.counter(Role::Conv, "missed"));
+    assert_eq!(report.lost[MISSED as usize], p.counter(Role::Conv, "empty"));
     // The lines of the file do not care: a missed tick takes none.
     p.judge_lines(report.samples);
     p.remove_objects();
@@ -136,5 +136,45 @@ fn lateness_and_causes_are_shown() {
         ["missed_down", "missed_late", "missed_blocked"].map(|name| counter(&p, name)).iter().sum();
     let report = p.judge();
     assert!(causes <= report.lost[MISSED as usize], "{causes} of {:?}", report.lost);
+    p.remove_objects();
+}
+
+/// The wall clock steps between two lives of conv: seen from within its time namespace the ticks' clock is 3 s ahead, so the wall
+/// clock is 3 s behind it.
+#[test]
+#[ignore = "needs root: it makes a time namespace"]
+fn a_step_of_the_wall_clock_is_in_the_record() {
+    const AHEAD_S: u64 = 3;
+    let mut p = Pipeline::new("[source]\nseed = 1\n[conv]\nrate = \"100 Hz\"\n");
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() >= 50);
+    p.kill(Role::Conv);
+    let offset = AHEAD_S.to_string();
+    let mut unshare = p.command("unshare");
+    unshare.args(["--time", "--monotonic", &offset, "--boottime", &offset, "--kill-child", "--"]);
+    unshare.arg(env!("CARGO_BIN_EXE_ipc-conv")).arg("--config").arg(p.config());
+    let mut conv = unshare.spawn().expect("unshare (util-linux)");
+    p.wait_for("conv has seen the step", BOUND, |p| p.counter(Role::Conv, "clock_steps") == 1);
+    let durable = p.durable();
+    p.wait_for("it goes on", BOUND, |p| p.durable() > durable + 100);
+
+    let latest =
+        std::process::Command::new("date").args(["-u", "-d", "+1 second", "+%FT%T"]).output().unwrap();
+    let latest = String::from_utf8(latest.stdout).unwrap();
+    let last = p.expect(&["tail", "--once", "-n", "1", "--json"], 0);
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert!(last["time"].as_str().unwrap() < latest.trim(), "{last}, at most {latest}");
+
+    conv.kill().unwrap();
+    conv.wait().unwrap();
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    let report = p.judge();
+    let steps: Vec<i64> = entries(&p.record())
+        .iter()
+        .filter(|e| e.kind == CLOCK)
+        .map(|e| (e.wide() << 16) as i64 >> 16)
+        .collect();
+    assert!(steps.len() == 1 && (steps[0] + 1000 * AHEAD_S as i64).abs() < 50, "{steps:?} ms");
+    assert!(report.lost[MISSED as usize] >= 100 * AHEAD_S - 10, "its ticks are missed");
     p.remove_objects();
 }

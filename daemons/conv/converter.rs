@@ -415,10 +415,11 @@ impl Converter {
 
     /// The tick passes without a sample: said once, counted always.
     fn no_reading(&mut self, text: &str) -> Next {
-        if let Some(news) = self.outages.begins(text, sys::monotonic_ns()) {
+        let grid = self.feed.period_ps > 0;
+        if let Some(news) = self.outages.begins(text, grid, sys::monotonic_ns()) {
             log::warn!("{news}");
         }
-        if self.feed.period_ps == 0 {
+        if !grid {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
         }
         self.tick += 1;
@@ -653,7 +654,7 @@ impl Converter {
         let taken = p.samples + p.full;
         let ([p50, p99, late_max], remade) = (self.lateness.summary(), self.publisher.remade());
         let Missed { down, late, blocked, unread, silent } = self.missed;
-        let since_epoch = [taken + p.missed, taken, p.missed, p.full, p.bad, self.waited];
+        let since_epoch = [taken + p.empty, taken, p.empty, p.full, p.bad, self.waited];
         let of_this_life =
             [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps, silent];
         let counters = [&since_epoch[..], &of_this_life].concat();
@@ -665,10 +666,10 @@ impl Converter {
         let Some(spool) = self.publisher.spool() else { return state.name().into() };
         let (head, p) = (spool.head(), pending.after(spool.position()));
         format!(
-            "{}: seq {head}, {} samples, {} missed, {} dropped",
+            "{}: seq {head}, {} samples, {} ticks empty, {} dropped",
             state.name(),
             p.samples,
-            p.missed,
+            p.empty,
             p.full
         )
     }

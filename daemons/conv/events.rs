@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use ipc_pipeline::publisher::Event;
+use ipc_pipeline::text::counted;
 
 /// Says it in the log.
 pub fn tell(event: &Event) {
@@ -9,8 +10,9 @@ pub fn tell(event: &Event) {
         Event::Began { epoch, base } => log::info!("epoch {epoch} begins at seq {base}"),
         Event::Resumed { epoch, head, at_risk } => {
             log::info!(
-                "going on in epoch {epoch} at seq {} ({at_risk} entries kept until ipc-log confirms them)",
-                head + 1
+                "going on in epoch {epoch} at seq {} ({} kept until ipc-log confirms them)",
+                head + 1,
+                counted(*at_risk, "entry", "entries")
             );
         }
         Event::OldCapacity { now, configured } => log::warn!(

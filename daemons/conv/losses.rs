@@ -32,7 +32,7 @@ impl Pending {
         Position {
             full: position.full + self.full,
             bad: position.bad + self.bad,
-            missed: position.missed + self.missed + self.unread,
+            empty: position.empty + self.missed + self.unread,
             ..position
         }
     }
@@ -46,7 +46,7 @@ impl Pending {
     }
 }
 
-/// Ticks that this life has missed, by cause: what `missed` of the record cannot tell.
+/// Empty ticks of this life, by cause: all but `unread` are missed, which the record does not tell apart.
 #[derive(Clone, Copy, Default)]
 pub struct Missed {
     /// No conv was running.

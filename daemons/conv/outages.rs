@@ -18,8 +18,8 @@ pub struct Outages {
 }
 
 impl Outages {
-    /// There is no reading, for this reason. What to say of it, if that is news.
-    pub fn begins(&mut self, why: &str, now_ns: u64) -> Option<String> {
+    /// There is no reading, for this reason; `grid`: there are ticks, which pass. What to say of it, if that is news.
+    pub fn begins(&mut self, why: &str, grid: bool, now_ns: u64) -> Option<String> {
         if !self.present.is_new(why) {
             return None;
         }
@@ -29,7 +29,8 @@ impl Outages {
         self.said += 1;
         self.told = self.said <= SAID_MAX;
         let rest = if self.said == SAID_MAX { "; further ones are not said for some minutes" } else { "" };
-        self.told.then(|| format!("{why}; its ticks are counted as unread until it is back{rest}"))
+        let ticks = if grid { "its ticks are counted as unread" } else { "waiting" };
+        self.told.then(|| format!("{why}; {ticks} until it is back{rest}"))
     }
 
     /// There is a reading. True: that is news.
@@ -46,11 +47,12 @@ mod tests {
     fn an_outage_is_said_once() {
         let mut outages = Outages::default();
         assert!(!outages.end());
-        assert!(outages.begins("a", 1).is_some_and(|text| text.starts_with("a; its ticks are counted")));
-        assert_eq!(outages.begins("a", 2), None);
-        assert!(outages.begins("b", 3).is_some());
+        let counted = "a; its ticks are counted as unread until it is back";
+        assert_eq!(outages.begins("a", true, 1).as_deref(), Some(counted));
+        assert_eq!(outages.begins("a", true, 2), None);
+        assert_eq!(outages.begins("b", false, 3).as_deref(), Some("b; waiting until it is back"));
         assert!(outages.end() && !outages.end());
-        assert!(outages.begins("b", 4).is_some());
+        assert!(outages.begins("b", true, 4).is_some());
     }
 
     #[test]
@@ -58,7 +60,7 @@ mod tests {
         let mut outages = Outages::default();
         let mut said = 0;
         for tick in 0..1_000_000 {
-            said += u32::from(outages.begins("a", tick * 1_000_000).is_some());
+            said += u32::from(outages.begins("a", true, tick * 1_000_000).is_some());
             said += u32::from(outages.end());
         }
         assert_eq!(said, 2 * 2 * SAID_MAX); // 1000 s are two windows

@@ -17,7 +17,7 @@ use ipc_pipeline::{daemon, sys};
 /// nothing more of the spool's; all is durable when this returns. Killed anywhere, both are there or neither is, and it
 /// can be called again: the loss of one spool is written once.
 pub fn write_loss(config: &Config, names: &Names, lost: AtRisk) -> Result<(), Failure> {
-    let disk = DirDisk::open(&names.record_dir(), 0o600).map_err(Failure::system)?;
+    let disk = DirDisk::open(&names.record_dir()).map_err(Failure::system)?;
     let _lock = disk.lock().map_err(Failure::system)?;
     let settings = daemon::record_settings(config);
     let (record, _) =

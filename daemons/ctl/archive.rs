@@ -14,6 +14,7 @@ use ipc_pipeline::names::Names;
 use ipc_pipeline::reader::RecordReader;
 use ipc_pipeline::record::{Record, Settings};
 use ipc_pipeline::sys;
+use ipc_pipeline::text::counted;
 use jiff::Timestamp;
 
 use crate::objects;
@@ -33,9 +34,9 @@ pub fn archive(
     let target = to.unwrap_or(names.state_dir()).join(format!("log-{}", now()));
     rename(&from, &target)?;
     let mut done = format!(
-        "record {:016x} with {} entries is now {}\nthe next run begins a new record in {}\n",
+        "record {:016x} with {} is now {}\nthe next run begins a new record in {}\n",
         held.log_id,
-        held.entries,
+        counted(held.entries, "entry", "entries"),
         target.display(),
         from.display()
     );
@@ -66,7 +67,7 @@ impl Held {
             _ => Failure::system(e),
         };
         let reader = RecordReader::open(dir).map_err(Failure::system)?;
-        let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
+        let disk = DirDisk::open(dir).map_err(refused)?;
         let _lock = disk.lock().map_err(refused)?;
         // With its own channels: those of the configuration may be others already.
         let settings = Settings { segment_entries: 1, channels: reader.channels().to_vec() };

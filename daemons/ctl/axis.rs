@@ -29,6 +29,13 @@ impl Axis {
         Axis { label, from: first as f64 * step, to: last as f64 * step, ticks }
     }
 
+    /// An axis of whole numbers from 0 to `high`, or a little beyond, with at most `most` steps.
+    pub fn of_counts(label: String, high: u64, most: usize) -> Axis {
+        // With no more steps than there are numbers no step is a fraction.
+        let most = usize::try_from(high.max(1)).map_or(most, |high| most.min(high));
+        Axis::of_values(label, 0.0, high.max(1) as f64, most)
+    }
+
     /// An axis of time from one moment to another, in ns since 1970, with about `most` ticks. Places on it are seconds
     /// behind its begin.
     pub fn of_time(from_ns: i128, to_ns: i128, most: usize) -> Axis {
@@ -165,6 +172,16 @@ mod tests {
         assert!(!of(-2e30, 1e31, 4).contains("0000"));
         for (low, high) in [(1e-30, 2e-30), (-1e300, 1e300), (0.1, 0.1 + 1e-12)] {
             assert!((1..=12).contains(&Axis::of_values(String::new(), low, high, 4).ticks.len()), "{low}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole() {
+        let of = |high, most| texts(&Axis::of_counts(String::new(), high, most));
+        assert_eq!([of(0, 10), of(1, 10), of(3, 10)], ["0 1", "0 1", "0 1 2 3"]);
+        assert_eq!([of(13, 10), of(13, 1)], ["0 2 4 6 8 10 12 14", "0 20"]);
+        for (high, most) in (1..2000).flat_map(|high| [(high, 1), (high, 4), (high, 10)]) {
+            assert!(!of(high, most).contains('.'), "{high} in {most}");
         }
     }
 

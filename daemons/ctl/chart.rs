@@ -10,7 +10,7 @@ use ratatui::widgets::canvas::{Canvas, Line};
 
 use crate::axis::Axis;
 
-/// Lines, an area and bars over two axes.
+/// Lines, areas and bars over two axes.
 #[derive(Clone, Debug, Default)]
 pub struct Picture {
     /// What it shows.
@@ -19,6 +19,15 @@ pub struct Picture {
     pub x: Option<Axis>,
     /// Upwards; `None`: it fits the points.
     pub y: Option<Axis>,
+    /// What is drawn, one over the other.
+    pub layers: Vec<Layer>,
+}
+
+/// What belongs together in a picture.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    /// What the legend calls it, where there are several.
+    pub name: String,
     /// Lines through points.
     pub pieces: Vec<Vec<(f64, f64)>>,
     /// An area behind the lines: place, from, to.
@@ -29,7 +38,7 @@ pub struct Picture {
 
 /// Draws it with braille dots.
 pub fn draw(frame: &mut Frame, area: Rect, picture: &Picture, style: Style) {
-    let points = || picture.pieces.iter().flatten();
+    let points = || picture.layers.iter().flat_map(|layer| &layer.pieces).flatten();
     let y = picture.y.clone().unwrap_or_else(|| {
         let (low, high) = ends(points().map(|p| p.1));
         Axis::of_values(String::new(), low, high, usize::from(area.height / 2).clamp(1, 10))
@@ -66,10 +75,10 @@ pub fn draw(frame: &mut Frame, area: Rect, picture: &Picture, style: Style) {
     frame.render_widget(
         paint.paint(|c| {
             let mut line = |x1, y1, x2, y2| c.draw(&Line { x1, y1, x2, y2, color: colour });
-            for (x, low, high) in &picture.area {
+            for (x, low, high) in picture.layers.iter().flat_map(|layer| &layer.area) {
                 line(*x, *low, *x, *high);
             }
-            for (from, to, height) in &picture.bars {
+            for (from, to, height) in picture.layers.iter().flat_map(|layer| &layer.bars) {
                 let steps = 2 * usize::from(canvas.width);
                 // Every column of dots within the bar.
                 for i in 0..=steps {
@@ -81,7 +90,7 @@ pub fn draw(frame: &mut Frame, area: Rect, picture: &Picture, style: Style) {
                     );
                 }
             }
-            for piece in &picture.pieces {
+            for piece in picture.layers.iter().flat_map(|layer| &layer.pieces) {
                 for pair in piece.windows(2) {
                     if let [(x1, y1), (x2, y2)] = pair {
                         line(*x1, *y1, *x2, *y2);

@@ -14,6 +14,7 @@ use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::reader::ReadError;
 use ipc_pipeline::text::{Form, Lines};
 
+use crate::entries::Damage;
 use crate::place::{Place, unreadable};
 use crate::progress::Bar;
 use crate::samples::{Follow, Samples, SelectionArgs};
@@ -109,16 +110,12 @@ pub fn export(args: Args) -> Result<u8, Failure> {
     let place = Place::find(&args.common, args.dir.clone())?;
     let written = if args.windows { export_windows(&args, &place) } else { export_samples(&args, place) }?;
     match written {
-        Ok(0) => Ok(EXIT_TRUE),
-        Ok(damaged) => Err(Failure::new(
-            EXIT_BROKEN,
-            format!("{damaged} damaged entries were left out; `ipc-pipeline verify` names them"),
-        )),
+        Ok(damage) => damage.text().map_or(Ok(EXIT_TRUE), |text| Err(Failure::new(EXIT_BROKEN, text))),
         Err(e) => e.end(),
     }
 }
 
-fn export_samples(args: &Args, place: Place) -> Result<Result<u64, ExportError>, Failure> {
+fn export_samples(args: &Args, place: Place) -> Result<Result<Damage, ExportError>, Failure> {
     let reader = place.open()?;
     let lines = Lines::new(args.form(), args.raw, reader.channels());
     let selection = args.selection.resolve(args.raw, reader.channels())?;
@@ -130,7 +127,7 @@ fn export_samples(args: &Args, place: Place) -> Result<Result<u64, ExportError>,
     Ok(written.and_then(|()| write(samples, lines, follow, &mut *out, &bar)))
 }
 
-fn export_windows(args: &Args, place: &Place) -> Result<Result<u64, ExportError>, Failure> {
+fn export_windows(args: &Args, place: &Place) -> Result<Result<Damage, ExportError>, Failure> {
     let reader = place.open()?;
     let (settings, digits) = asked_for(&args.common, place, &reader)?;
     let selection = args.selection.resolve(false, reader.channels())?;
@@ -165,13 +162,13 @@ impl Args {
     }
 }
 
-/// Writes all windows. Returns how many entries were left out because they are damaged or missing.
+/// Writes all windows. Returns what was left out.
 fn write_windows(
     mut windows: Windows,
     heading: bool,
     out: &mut dyn Write,
     bar: &Bar,
-) -> Result<u64, ExportError> {
+) -> Result<Damage, ExportError> {
     let mut text = if heading { windows.heading() } else { String::new() };
     loop {
         let more = windows.step(&mut text)?;
@@ -180,13 +177,12 @@ fn write_windows(
         bar.at(windows.next() - 1, windows.end());
         if !more {
             out.flush()?;
-            return Ok(windows.damaged);
+            return Ok(windows.damage());
         }
     }
 }
 
-/// Writes all samples, and those to come if they are followed. Returns how many entries were left out because they are
-/// damaged or missing.
+/// Writes all samples, and those to come if they are followed. Returns what was left out.
 ///
 /// # Errors
 /// The record cannot be read or the output not written.
@@ -196,7 +192,7 @@ pub fn write(
     mut follow: Option<Follow>,
     out: &mut dyn Write,
     bar: &Bar,
-) -> Result<u64, ExportError> {
+) -> Result<Damage, ExportError> {
     let mut text = Vec::new();
     while follow.as_ref().is_none_or(|follow| !follow.is_told()) {
         let more = samples.step(|sample, wall_ns| lines.put(&mut text, sample, wall_ns))?;
@@ -213,7 +209,7 @@ pub fn write(
         }
     }
     out.flush()?;
-    Ok(samples.damaged)
+    Ok(samples.damage())
 }
 
 #[cfg(test)]
@@ -231,7 +227,7 @@ mod tests {
         let samples = Samples::open(reader, selection, false).unwrap();
         let mut text = lines.heading().as_bytes().to_vec();
         let damaged = write(samples, lines, None, &mut text, &Bar::new("", false)).unwrap();
-        (String::from_utf8(text).unwrap(), damaged)
+        (String::from_utf8(text).unwrap(), damaged.entries)
     }
 
     #[test]

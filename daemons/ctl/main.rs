@@ -2,13 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod abandon;
+mod alarms;
 mod archive;
 mod axis;
 mod chart;
 mod child;
 mod condition;
+mod entries;
 mod export;
 mod keys;
+mod lost;
 mod moment;
 mod objects;
 mod place;

@@ -9,7 +9,7 @@ use ipc_pipeline::names::Names;
 use ipc_pipeline::objects::{self, ObjectsError};
 use ipc_pipeline::page::Page;
 use ipc_pipeline::reader::RecordReader;
-use ipc_pipeline::segment::Copied;
+use ipc_pipeline::segment::{Copied, Shm};
 use ipc_pipeline::{names::Role, page};
 use serde_json::json;
 
@@ -27,6 +27,9 @@ pub enum Command {
     Repair {
         #[command(flatten)]
         common: CommonArgs,
+        /// Only those of this daemon
+        #[arg(long, value_parser = role)]
+        role: Option<Role>,
     },
     /// Remove all; refused while a daemon runs, or while the spool holds entries that are not in the record
     Remove {
@@ -54,8 +57,9 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
             objects::create(&names).map_err(failure)?;
             list(&names, false)
         }
-        Command::Repair { common } => {
-            let done = objects::repair(&names(&common)?).map_err(failure)?;
+        Command::Repair { common, role } => {
+            let roles = role.map_or(Role::ALL.to_vec(), |role| vec![role]);
+            let done = objects::repair(&names(&common)?, &roles).map_err(failure)?;
             say(&done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
             Ok(0)
         }
@@ -67,6 +71,11 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         }
         Command::List { common, json } => list(&names(&common)?, json),
     }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let found = Role::ALL.into_iter().find(|role| role.name() == text);
+    found.ok_or_else(|| "this is none of conv, log, stat, report".to_owned())
 }
 
 fn names(common: &CommonArgs) -> Result<Names, Failure> {
@@ -99,8 +108,8 @@ pub fn remove(
 fn durable(names: &Names) -> Option<(u64, u64)> {
     let reader = RecordReader::open(&names.record_dir()).ok()?;
     let marked = reader.mark().ok().flatten().map_or(0, |mark| mark.durable.seq);
-    let page =
-        Copied::read(&names.page(Role::Log), page::WORDS).and_then(|c| Page::new(c, Role::Log.index()));
+    let page = Copied::read(&Shm::of(names), &names.page(Role::Log), page::WORDS)
+        .and_then(|c| Page::new(c, Role::Log.index()));
     let shown = page.filter(|p| p.log_id() == reader.log_id()).and_then(|p| p.durable()).unwrap_or(0);
     Some((reader.log_id(), marked.max(shown)))
 }

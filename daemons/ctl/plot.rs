@@ -1,23 +1,27 @@
-//! `ipc-pipeline plot [DIR]`: a picture of the samples of a channel, as SVG or in the terminal.
+//! `ipc-pipeline plot [DIR]`: pictures of the samples of some channels, as SVG or in the terminal.
 //!
-//! The record is read twice: first for the extent of what is selected, then for the picture. Where there are more samples
+//! The record is read twice for each channel: first for the extent of what is selected, then for the picture. Where there are more samples
 //! than columns, each column shows the smallest and the largest value in it: no spike is ever left out.
 #![forbid(unsafe_code)]
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use ipc_pipeline::args::{CommonArgs, EXIT_USAGE};
 use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::exact::Conversion;
+use ipc_pipeline::header::ChannelRow;
+use ipc_pipeline::logging;
+use ipc_pipeline::text::counted;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::Style;
 
 use crate::axis::{Axis, round_time};
-use crate::chart::{self, Picture};
+use crate::chart::{self, Layer, Picture};
 use crate::place::{Place, unreadable};
 use crate::samples::{Samples, Selection, SelectionArgs};
 use crate::screen::shown;
@@ -29,16 +33,21 @@ pub const HELP: &str = "Examples:
   ipc-pipeline plot --name demo --out demo.svg
   ipc-pipeline plot --kind histogram --channel ecg --out histogram.svg
   ipc-pipeline plot --kind windows --window 1s --out windows.svg
+  ipc-pipeline plot --channel inside --channel outside --out both.svg
 
-Without --out the picture is drawn with characters. Where there are more samples than columns, each column shows the
+Without --out the picture is drawn with characters. Without --channel up to 6 channels are shown, one below the other; series
+of the same unit share a picture in an SVG. Where there are more samples than columns, each column shows the
 smallest and the largest value in it. Times are UTC; values are physical ones.";
 
 /// Columns of an SVG.
 const COLUMNS: usize = 1000;
 /// Bars of a histogram, at most.
 const BARS: usize = 100;
-/// The picture in characters where there is no terminal.
+/// A picture in characters where there is no terminal, and how high one of several is at least.
 const CHARACTERS: (u16, u16) = (100, 30);
+const ROWS_MIN: u16 = 10;
+/// Of more channels than this nobody could tell the lines apart.
+const CHANNELS_MAX: usize = 6;
 /// Of windows of its own choice there are at most so many.
 const WINDOWS: i128 = 100;
 const WINDOWS_MAX: i128 = 100_000;
@@ -74,11 +83,20 @@ enum Kind {
     Windows,
 }
 
-/// The channel that is shown.
+/// A channel that is shown.
 struct Channel {
+    name: String,
     label: String,
     unit: String,
     conversion: Conversion,
+}
+
+impl Channel {
+    fn of(row: &ChannelRow) -> Channel {
+        let ChannelRow { name, unit, .. } = row.clone();
+        let label = if unit.is_empty() { name.clone() } else { format!("{name} [{unit}]") };
+        Channel { name, label, unit, conversion: Conversion::of(row) }
+    }
 }
 
 /// What the selected samples span.
@@ -105,37 +123,113 @@ struct Column {
 
 /// The whole command.
 pub fn plot(args: Args) -> Result<u8, Failure> {
-    let place = Place::find(&args.common, args.dir.clone())?;
-    let reader = place.open()?;
-    let selection = args.selection.resolve(false, reader.channels())?;
-    let number = selection
-        .one_channel()
-        .ok_or_else(|| Failure::new(EXIT_USAGE, "plot shows one channel: give one --channel, not several"))?;
-    let selection = selection.of_channel(number);
-    let row = reader.channels().get(usize::from(number)).cloned().unwrap_or_default();
-    let label = if row.unit.is_empty() { row.name.clone() } else { format!("{} [{}]", row.name, row.unit) };
-    let channel = Channel { label, unit: row.unit.clone(), conversion: Conversion::of(&row) };
-    let extent = extent(&place, &selection)?.ok_or_else(|| {
-        Failure::new(EXIT_USAGE, "no samples are selected: nothing to plot; widen the selection")
-    })?;
-    let selection = selection.of_seqs(extent.seqs.0..=extent.seqs.1);
-    let terminal = io::stdout().is_terminal().then(|| ratatui::crossterm::terminal::size().ok()).flatten();
-    let size = terminal.map_or(CHARACTERS, |(width, height)| (width, height.saturating_sub(1)));
-    let sketch = Sketch { place, selection, extent, channel, in_characters: args.out.is_none(), size };
-    let picture = match args.kind {
-        Kind::Series => sketch.series()?,
-        Kind::Histogram => sketch.histogram()?,
-        Kind::Windows => sketch.windows(args.window)?,
+    let sketches = sketches(&args)?;
+    let rows = sketches.first().map_or(CHARACTERS.1, |sketch| sketch.size.1);
+    let width = sketches.first().map_or(CHARACTERS.0, |sketch| sketch.size.0);
+    let pictures = match args.kind {
+        Kind::Series => series(&sketches)?,
+        Kind::Histogram => sketches.iter().map(Sketch::histogram).collect::<Result<_, _>>()?,
+        Kind::Windows => sketches.iter().map(|s| s.windows(args.window)).collect::<Result<_, _>>()?,
     };
     match &args.out {
-        Some(path) => write(path, &picture),
-        None => say(&characters(&picture, size)?),
+        Some(path) => write(path, &pictures),
+        None => pictures.iter().try_for_each(|picture| say(&characters(picture, (width, rows))?)),
     }?;
     Ok(0)
 }
 
-fn write(path: &Path, picture: &Picture) -> Result<(), Failure> {
-    let text = svg::svg(picture).map_err(|e| Failure::system(format!("cannot draw the picture: {e}")))?;
+/// What is to be drawn, by channel; channels without samples are left out.
+fn sketches(args: &Args) -> Result<Vec<Sketch>, Failure> {
+    let place = Rc::new(Place::find(&args.common, args.dir.clone())?);
+    let reader = place.open()?;
+    let selection = args.selection.resolve(false, reader.channels())?;
+    let mut found = Vec::new();
+    for number in numbers(&selection, reader.channels().len())? {
+        let selection = selection.of_channel(number);
+        if let Some(extent) = extent(&place, &selection)? {
+            let row = reader.channels().get(usize::from(number)).cloned().unwrap_or_default();
+            found.push((Channel::of(&row), selection.of_seqs(extent.seqs.0..=extent.seqs.1), extent));
+        }
+    }
+    if found.is_empty() {
+        let text = "no samples are selected: nothing to plot; widen the selection";
+        return Err(Failure::new(EXIT_USAGE, text));
+    }
+    let span = found.iter().filter_map(|(_, _, extent)| extent.times);
+    let span = span.reduce(|(from, to), (begin, end)| (from.min(begin), to.max(end)));
+    let (in_characters, size) = (args.out.is_none(), size_of_each(found.len()));
+    let sketch = |(channel, selection, extent)| {
+        let place = place.clone();
+        Sketch { place, selection, extent, span, channel, in_characters, size }
+    };
+    Ok(found.into_iter().map(sketch).collect())
+}
+
+/// The numbers of the channels that are shown, of `count`: those that were chosen, else the first ones.
+fn numbers(selection: &Selection, count: usize) -> Result<Vec<u16>, Failure> {
+    let count = u16::try_from(count).unwrap_or(u16::MAX);
+    let Some(chosen) = selection.chosen(count) else {
+        if usize::from(count) > CHANNELS_MAX {
+            logging::start("ipc-pipeline", log::LevelFilter::Info);
+            log::warn!(
+                "only the first {CHANNELS_MAX} of {count} channels are shown; --channel chooses others"
+            );
+        }
+        return Ok((0..count.max(1)).take(CHANNELS_MAX).collect());
+    };
+    if chosen.len() > CHANNELS_MAX {
+        let text = format!("plot shows at most {CHANNELS_MAX} channels: give --channel for fewer of them");
+        return Err(Failure::new(EXIT_USAGE, text));
+    }
+    Ok(chosen)
+}
+
+/// Columns and rows of each of `count` pictures in characters: together they fill the terminal.
+fn size_of_each(count: usize) -> (u16, u16) {
+    let terminal = io::stdout().is_terminal().then(|| ratatui::crossterm::terminal::size().ok()).flatten();
+    let (width, height) = terminal.map_or(CHARACTERS, |(width, height)| (width, height.saturating_sub(1)));
+    let each = height / u16::try_from(count).unwrap_or(1).max(1);
+    (width, if count > 1 { each.max(ROWS_MIN) } else { height })
+}
+
+/// The courses of all channels, over the same time: in an SVG those of one unit share a picture.
+fn series(sketches: &[Sketch]) -> Result<Vec<Picture>, Failure> {
+    let mut groups: Vec<Vec<&Sketch>> = Vec::new();
+    for sketch in sketches {
+        let same = |group: &&mut Vec<&Sketch>| {
+            !sketch.in_characters && group.iter().all(|other| other.channel.unit == sketch.channel.unit)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(sketch),
+            None => groups.push(vec![sketch]),
+        }
+    }
+    groups.iter().map(|group| series_of(group)).collect()
+}
+
+/// The courses of some channels in one picture.
+fn series_of(group: &[&Sketch]) -> Result<Picture, Failure> {
+    let Some(first) = group.first() else { return Ok(Picture::default()) };
+    let ends = group
+        .iter()
+        .flat_map(|sketch| [sketch.extent.codes.0, sketch.extent.codes.1].map(|c| sketch.value(c)));
+    let (low, high) = ends.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    let layers = group.iter().map(|sketch| {
+        let name = format!("{}, {}", sketch.channel.name, counted(sketch.extent.count, "sample", "samples"));
+        Ok(Layer { name, pieces: sketch.course()?, ..Layer::default() })
+    });
+    let title = if let [only] = group { only.title("value over time") } else { "value over time".into() };
+    let (from_ns, to_ns) = first.times()?;
+    Ok(Picture {
+        title,
+        x: Some(first.x_of_time(from_ns, to_ns)),
+        y: Some(first.y_of(low, high)),
+        layers: layers.collect::<Result<_, Failure>>()?,
+    })
+}
+
+fn write(path: &Path, pictures: &[Picture]) -> Result<(), Failure> {
+    let text = svg::svg(pictures).map_err(|e| Failure::system(format!("cannot draw the picture: {e}")))?;
     std::fs::write(path, text)
         .map_err(|e| Failure::system(format!("cannot write {}: {e}; name another file", path.display())))
 }
@@ -199,11 +293,13 @@ impl Column {
     }
 }
 
-/// All that a picture is made from.
+/// All that the picture of a channel is made from.
 struct Sketch {
-    place: Place,
+    place: Rc<Place>,
     selection: Selection,
     extent: Extent,
+    /// Begin and end of what is shown of all channels, ns since 1970.
+    span: Option<(i128, i128)>,
     channel: Channel,
     in_characters: bool,
     size: (u16, u16),
@@ -220,12 +316,12 @@ impl Sketch {
             0 => String::new(),
             n => format!(", {n} of unknown time left out"),
         };
-        format!("{}: {what}, {count} samples{without}", self.channel.label)
+        format!("{}: {what}, {}{without}", self.channel.label, counted(count, "sample", "samples"))
     }
 
     /// Begin and end in ns since 1970.
     fn times(&self) -> Result<(i128, i128), Failure> {
-        self.extent.times.ok_or_else(|| {
+        self.span.ok_or_else(|| {
             Failure::new(
                 EXIT_USAGE,
                 "the time of no selected sample is known: only --kind histogram can show them",
@@ -243,8 +339,12 @@ impl Sketch {
 
     fn y_of_values(&self) -> Axis {
         let (a, b) = (self.value(self.extent.codes.0), self.value(self.extent.codes.1));
+        self.y_of(a.min(b), a.max(b))
+    }
+
+    fn y_of(&self, low: f64, high: f64) -> Axis {
         let label = if self.channel.unit.is_empty() { "value".into() } else { self.channel.unit.clone() };
-        Axis::of_values(label, a.min(b), a.max(b), self.steps())
+        Axis::of_values(label, low, high, self.steps())
     }
 
     fn steps(&self) -> usize {
@@ -263,23 +363,16 @@ impl Sketch {
         Ok(columns)
     }
 
-    fn series(&self) -> Result<Picture, Failure> {
+    /// Lines through all samples, or through what stands for them.
+    fn course(&self) -> Result<Vec<Vec<(f64, f64)>>, Failure> {
         let (from_ns, to_ns) = self.times()?;
         let most = if self.in_characters { 2 * usize::from(self.size.0) } else { COLUMNS };
-        let pieces = if self.extent.count <= most as u64 {
-            self.points(from_ns)?
-        } else {
-            let width_ns = (to_ns - from_ns) / most as i128 + 1;
-            let columns = self.columns(from_ns, width_ns, most)?;
-            self.envelope(&columns, width_ns as f64 / 1e9)
-        };
-        Ok(Picture {
-            title: self.title("value over time"),
-            x: Some(self.x_of_time(from_ns, to_ns)),
-            y: Some(self.y_of_values()),
-            pieces,
-            ..Picture::default()
-        })
+        if self.extent.count <= most as u64 {
+            return self.points(from_ns);
+        }
+        let width_ns = (to_ns - from_ns) / most as i128 + 1;
+        let columns = self.columns(from_ns, width_ns, most)?;
+        Ok(self.envelope(&columns, width_ns as f64 / 1e9))
     }
 
     /// Every sample is a point.
@@ -339,7 +432,7 @@ impl Sketch {
             .collect();
         let ends =
             bars.iter().fold((f64::MAX, f64::MIN), |(low, high), bar| (low.min(bar.0), high.max(bar.1)));
-        let most = counts.iter().copied().max().unwrap_or(0) as f64;
+        let most = counts.iter().copied().max().unwrap_or(0);
         let x = Axis::of_values(
             self.channel.label.clone(),
             ends.0,
@@ -349,9 +442,8 @@ impl Sketch {
         Ok(Picture {
             title: self.title("how often each value occurs"),
             x: Some(x),
-            y: Some(Axis::of_values("samples".into(), 0.0, most, self.steps())),
-            bars,
-            ..Picture::default()
+            y: Some(Axis::of_counts("samples".into(), most, self.steps())),
+            layers: vec![Layer { bars, ..Layer::default() }],
         })
     }
 
@@ -384,9 +476,11 @@ impl Sketch {
             title: self.title(&format!("mean, smallest and largest in windows of {}", length_text(size))),
             x: Some(self.x_of_time(from_ns, to_ns)),
             y: Some(self.y_of_values()),
-            area: area.collect(),
-            pieces: vec![filled.iter().map(|(x, c)| (*x, mean(c))).collect()],
-            ..Picture::default()
+            layers: vec![Layer {
+                area: area.collect(),
+                pieces: vec![filled.iter().map(|(x, c)| (*x, mean(c))).collect()],
+                ..Layer::default()
+            }],
         })
     }
 }
@@ -425,16 +519,17 @@ mod tests {
         let all = SelectionArgs::default().resolve(false, place.open().unwrap().channels()).unwrap();
         let selection = all.of_channel(0);
         let extent = extent(&place, &selection).unwrap().unwrap();
-        let channel = Channel { label: "x".into(), unit: String::new(), conversion: Conversion::plain(0) };
-        let sketch = Sketch { place, selection, extent, channel, in_characters: true, size: (4, 10) };
-        let picture = sketch.series().unwrap();
-        let values = picture.pieces.iter().flatten().map(|p| p.1);
+        let (channel, place) = (Channel::of(&ChannelRow::default()), Rc::new(place));
+        let (span, size) = (extent.times, (4, 10));
+        let sketch = Sketch { place, selection, extent, span, channel, in_characters: true, size };
+        let picture = series_of(&[&sketch]).unwrap();
+        let values = picture.layers.iter().flat_map(|layer| &layer.pieces).flatten().map(|p| p.1);
         assert_eq!(values.clone().fold(f64::MAX, f64::min), f64::from(i32::MIN));
         assert_eq!(values.fold(f64::MIN, f64::max), 20.0);
         let pieces = sketch.envelope(&[column, None, column], 2.0);
         let one = |x| vec![(x, 5.0), (x, -900.0), (x, 1000.0), (x, 6.0)];
         assert_eq!(pieces, [one(1.0), one(5.0)]);
-        let bars = sketch.histogram().unwrap().bars;
+        let bars = sketch.histogram().unwrap().layers.remove(0).bars;
         assert_eq!(bars.iter().map(|bar| bar.2).sum::<f64>(), 14.0);
         assert_eq!((bars.first().unwrap().2, bars.last().unwrap().2), (1.0, 13.0));
     }

@@ -14,8 +14,7 @@ use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::{logging, objects};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithRawSiginfo;
+use signal_hook::iterator::Signals;
 
 use crate::child::{Child, Plan, how};
 
@@ -23,6 +22,8 @@ use crate::child::{Child, Plan, how};
 const TURN: Duration = Duration::from_millis(20);
 /// A daemon that was told to stop and does not is killed after this; never ipc-log, which gives up by itself.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Signals so close behind one are the same: `timeout` signals us and our group, nobody presses Ctrl-C twice in this time.
+const SAME: Duration = Duration::from_millis(100);
 
 /// Exit codes of daemons that say: starting me again would not help.
 const FINAL: [u8; 5] = [EXIT_USAGE, EXIT_DATA, EXIT_UNREAD, EXIT_SECOND, EXIT_CONFIG];
@@ -30,10 +31,10 @@ const FINAL: [u8; 5] = [EXIT_USAGE, EXIT_DATA, EXIT_UNREAD, EXIT_SECOND, EXIT_CO
 struct Supervisor {
     /// In the order in which they start: report, stat, log, conv.
     children: Vec<Child>,
-    /// Each signal is kept: of those that only note that there was one, two Ctrl-C in one turn would count once.
-    signals: SignalsInfo<WithRawSiginfo>,
-    /// How often we were told to stop.
+    signals: Signals,
+    /// How often we were told to stop, and when last.
     stops: usize,
+    told_at: Option<Instant>,
     deadline: Option<Instant>,
     exit_code: u8,
 }
@@ -53,14 +54,14 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     common.set.extend(count.map(|n| format!("conv.count={n}")));
     let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     refuse_terminal(&config)?;
-    let signals = SignalsInfo::new([SIGINT, SIGTERM, SIGHUP])
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|e| Failure::system(format!("cannot install signal handlers: {e}")))?;
     drop(objects::quiet(&names).map_err(crate::objects::failure)?);
     objects::create(&names).map_err(crate::objects::failure)?;
 
     let children = start(&common, &config, &names)?;
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let mut supervisor = Supervisor { children, signals, stops: 0, deadline, exit_code: 0 };
+    let mut supervisor = Supervisor { children, signals, stops: 0, told_at: None, deadline, exit_code: 0 };
     match supervisor.watch()? {
         End::Drain => supervisor.drain()?,
         End::AtOnce => supervisor.exit_code = EXIT_SYSTEM,
@@ -140,7 +141,11 @@ fn program(role: Role) -> PathBuf {
 impl Supervisor {
     /// How often we were told to stop so far.
     fn told(&mut self) -> usize {
-        self.stops += self.signals.pending().count();
+        let is_told = self.signals.pending().count() > 0;
+        if is_told && self.told_at.is_none_or(|at| at.elapsed() > SAME) {
+            self.stops += 1;
+            self.told_at = Some(Instant::now());
+        }
         self.stops
     }
 

@@ -1,19 +1,17 @@
-//! What stat says in the snapshot register, as texts: the one place where `top` and `plot` touch the snapshot.
+//! What stat says in the snapshot register, and its rows as texts.
 #![forbid(unsafe_code)]
 
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::fold::Losses;
 use ipc_pipeline::header::ChannelRow;
-use ipc_pipeline::names::{Names, shm_path};
-use ipc_pipeline::snapshot::{self, Row, Snapshot};
+use ipc_pipeline::names::Names;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::snapshot::{self, REGISTER_LEN, Row, Snapshot};
 
 /// A register that is being written is read so often again.
 const TRIES: usize = 8;
 
-/// stat's newest word.
+/// stat's newest word about the channels.
 pub struct Said {
-    /// What was lost so far.
-    pub losses: Losses,
     /// By channel, and for each channel by window.
     pub lines: Vec<Line>,
 }
@@ -39,37 +37,21 @@ pub struct Line {
 }
 
 /// The newest word; `None` if there is none, or it cannot be read just now.
-pub fn newest(names: &Names, channels: &[ChannelRow], digits: u8) -> Option<Said> {
-    let snapshot = (0..TRIES).find_map(|_| {
-        let bytes = std::fs::read(shm_path(&names.snapshot())).ok()?;
+pub fn newest(names: &Names) -> Option<Snapshot> {
+    (0..TRIES).find_map(|_| {
+        let bytes = Shm::of(names).bytes(&names.snapshot(), REGISTER_LEN).ok()?;
         snapshot::present(&bytes).ok()
-    })??;
-    Some(Said::of(&snapshot, channels, digits))
+    })?
 }
 
 impl Said {
-    fn of(snapshot: &Snapshot, channels: &[ChannelRow], digits: u8) -> Said {
+    /// The texts of a word about these channels.
+    pub fn of(snapshot: &Snapshot, channels: &[ChannelRow], digits: u8) -> Said {
         let lines = snapshot.rows.iter().map(|row| {
             let table = channels.get(row.channel as usize).cloned().unwrap_or_default();
             line(row, Conversion::of(&table), digits)
         });
-        Said { losses: snapshot.losses, lines: lines.collect() }
-    }
-
-    /// What was lost, in words; empty if nothing was.
-    pub fn losses_text(&self) -> String {
-        let l = &self.losses;
-        let parts = [
-            (l.missed, "missed"),
-            (l.unread, "unread"),
-            (l.full, "dropped"),
-            (l.bad, "bad"),
-            (l.abandoned, "abandoned"),
-            (l.corrupt, "corrupt"),
-        ];
-        let parts: Vec<String> =
-            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-        parts.join(", ")
+        Said { lines: lines.collect() }
     }
 }
 

@@ -10,19 +10,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use ipc_pipeline::args::EXIT_USAGE;
 use ipc_pipeline::daemon::{self, Failure};
-use ipc_pipeline::entry::{self, Entry, LEN};
+use ipc_pipeline::entry::Entry;
 use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{Page, State};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::timeline::wall_before;
-use ipc_pipeline::wall::WallClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::condition::{Condition, channel_number};
+use crate::entries::{Damage, Entries, Met};
 use crate::moment;
 use crate::standing::Standings;
-use crate::walk::{Step, Walk};
 
 /// How often somebody who follows looks for more.
 const LOOK: Duration = Duration::from_millis(50);
@@ -95,13 +94,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The number of the only channel that is selected; without a choice that of the first one.
-    pub fn one_channel(&self) -> Option<u16> {
-        match self.channels {
-            u32::MAX => Some(0),
-            one if one.is_power_of_two() => u16::try_from(one.trailing_zeros()).ok(),
-            _ => None,
-        }
+    /// The numbers of the channels that are wanted, of those below `count`; `None`: there was no choice.
+    pub fn chosen(&self, count: u16) -> Option<Vec<u16>> {
+        let chosen = || (0..count.min(32)).filter(|n| self.channels >> n & 1 == 1).collect();
+        (self.channels != u32::MAX).then(chosen)
     }
 
     /// The same, of these seqs.
@@ -132,11 +128,8 @@ impl Selection {
 
 /// The selected samples of a record, in their order.
 pub struct Samples {
-    walk: Walk,
-    wall: WallClock,
+    entries: Entries,
     selection: Selection,
-    /// Entries left out because they are damaged or missing; `verify` names them.
-    pub damaged: u64,
 }
 
 impl Samples {
@@ -148,18 +141,26 @@ impl Samples {
         // Also before the first segment: what is missing there was either summed up, or it is damage.
         let begin = *selection.seqs.start();
         let wall = wall_before(&mut reader, begin)?;
-        let walk = Walk::from(reader, begin)?;
-        Ok(Samples { walk: if live { walk.live() } else { walk }, wall, selection, damaged: 0 })
+        let mut entries = Entries::from(reader, begin, wall)?;
+        if live {
+            entries.walk = entries.walk.live();
+        }
+        Ok(Samples { entries, selection })
+    }
+
+    /// What was left out so far.
+    pub fn damage(&self) -> Damage {
+        self.entries.damage
     }
 
     /// Seq of the next entry.
     pub fn next(&self) -> u64 {
-        self.walk.next
+        self.entries.walk.next
     }
 
     /// About so far it goes, by the mark: for showing progress.
     pub fn end(&self) -> u64 {
-        self.walk.mark.unwrap_or(0).min(*self.selection.seqs.end())
+        self.entries.walk.mark.unwrap_or(0).min(*self.selection.seqs.end())
     }
 
     /// Gives the selected samples among the next entries, each with its time of day in ns since 1970 if that is known.
@@ -168,47 +169,22 @@ impl Samples {
     /// # Errors
     /// The record cannot be read.
     pub fn step(&mut self, mut take: impl FnMut(&Entry, Option<i128>)) -> Result<bool, ReadError> {
-        let Samples { walk, wall, selection, damaged } = self;
-        let (from, last) = (walk.next, *selection.seqs.end());
-        if from > last {
-            return Ok(false);
-        }
-        let bytes = match walk.step(Some(last))? {
-            Step::Entries(bytes) => bytes,
-            Step::Gap(seq) => {
-                *damaged += seq.min(last.saturating_add(1)) - from;
-                return Ok(true);
-            }
-            Step::Summary(summary) => {
-                // Removed on purpose.
-                *wall = summary.wall;
-                return Ok(true);
-            }
-            Step::End => return Ok(false),
-        };
-        let (entries, _) = bytes.as_chunks::<LEN>();
-        let mut seqs = from..;
-        for part in entries.chunks(entry::PART) {
-            for ((entry, is_whole), seq) in entry::checked(part).zip(seqs.by_ref()) {
-                let Some(kind) = entry.kind().filter(|_| entry.seq == seq && is_whole) else {
-                    *damaged += 1;
-                    continue;
-                };
-                wall.take(&entry, kind);
-                if entry.is_sample() {
-                    let wall_ns = wall.at(entry.t_ns);
-                    if selection.takes(&entry, wall_ns) {
-                        take(&entry, wall_ns);
-                    }
+        let Samples { entries, selection } = self;
+        entries.step(*selection.seqs.end(), |met, wall| {
+            if let Met::Entry(entry, _) = met
+                && entry.is_sample()
+            {
+                let wall_ns = wall.at(entry.t_ns);
+                if selection.takes(&entry, wall_ns) {
+                    take(&entry, wall_ns);
                 }
             }
-        }
-        Ok(true)
+        })
     }
 
     /// Is there nothing more to come, whatever is written?
     fn is_over(&self) -> bool {
-        self.walk.next > *self.selection.seqs.end()
+        self.entries.walk.next > *self.selection.seqs.end()
     }
 }
 
@@ -245,7 +221,7 @@ impl Follow {
         while !self.is_told() && !samples.is_over() {
             // Before the look at the mark: what ipc-log made durable before its end is seen.
             let ended = self.has_ended();
-            if samples.walk.look()? {
+            if samples.entries.walk.look()? {
                 return Ok(true);
             }
             if ended || self.prints && nobody_reads() {

@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Sparkline, Table};
 
-use crate::chart::{self, Picture};
+use crate::chart::{self, Layer, Picture};
 use crate::said;
 use crate::top::{Channel, Chosen, Look};
 
@@ -26,10 +26,11 @@ const VALUE: usize = 10;
 pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     let ink = Ink { colours: chosen.colours };
     let lines = lines_of(look, chosen.channel, frame.area().width.into());
+    let totals = totals_of(look, frame.area().width.into(), ink);
     let channels = (look.channels.len().max(1) as u16).min(frame.area().height / 4) + 1;
-    let [title, totals, _, roles, _, table, details, lower, keys] = Layout::vertical([
+    let [title, head, _, roles, _, table, details, lower, keys] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(totals.len() as u16),
         Constraint::Length(1),
         Constraint::Length(5),
         Constraint::Length(1),
@@ -40,7 +41,7 @@ pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     ])
     .areas(frame.area());
     draw_title(frame, title, look, chosen, ink);
-    draw_totals(frame, totals, look, ink);
+    frame.render_widget(Paragraph::new(totals), head);
     draw_roles(frame, roles, look, ink);
     draw_channels(frame, table, look, chosen, ink);
     frame.render_widget(Paragraph::new(lines), details);
@@ -88,35 +89,32 @@ fn draw_title(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink: I
     frame.render_widget(Paragraph::new(right).alignment(Alignment::Right).style(ink.of(Color::Yellow)), area);
 }
 
-fn draw_totals(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
+/// How far things are, what was lost, and which alarms are on.
+fn totals_of(look: &Look, width: usize, ink: Ink) -> Vec<Line<'static>> {
     let s = &look.standings;
-    let at_risk = s.at_risk();
-    let losses = look.said.as_ref().map(said::Said::losses_text).unwrap_or_default();
-    let lost = if losses.is_empty() { "lost nothing".into() } else { format!("lost {losses}") };
-    let line = Line::from(vec![
-        Span::raw(format!(" accepted {}   durable {}   ", s.head(), s.durable())),
-        Span::styled(
-            format!("at risk {at_risk}"),
-            if at_risk > 0 { ink.of(Color::Yellow) } else { Style::new() },
-        ),
-        Span::raw("   "),
-        Span::styled(lost, if losses.is_empty() { Style::new() } else { ink.of(Color::Red) }),
-    ]);
-    frame.render_widget(Paragraph::new(line), area);
+    let style = if s.at_risk() > 0 { ink.of(Color::Yellow) } else { Style::new() };
+    let nothing = if look.lost.is_known() && look.lost.is_nothing() { "; nothing is lost" } else { "" };
+    let first = Line::styled(format!(" {}{nothing}", s.text()), style);
+    let red = |line: String| Line::styled(line, ink.of(Color::Red));
+    let lost = look.lost.lines().into_iter().map(|line| red(format!(" {line}")));
+    let alarms = look.alarms.texts();
+    let alarms = (!alarms.is_empty()).then(|| red(whole_items(" alarm:".into(), &alarms, width)));
+    std::iter::once(first).chain(lost).chain(alarms).collect()
 }
 
 fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
     let s = &look.standings;
     let seq = |role| s.seq(role).unwrap_or(0);
+    let durable = s.durable().unwrap_or(0);
     // What each has still to get from the one before it.
     let edge = |role| match role {
         Role::Conv => String::new(),
         Role::Log => {
             let received = seq(Role::Log);
-            let (take, sync) = (s.head().saturating_sub(received), received.saturating_sub(s.durable()));
+            let (take, sync) = (s.head().saturating_sub(received), received.saturating_sub(durable));
             format!("take {take} sync {sync}")
         }
-        Role::Stat => format!("fold {}", s.durable().saturating_sub(seq(Role::Stat))),
+        Role::Stat => format!("fold {}", durable.saturating_sub(seq(Role::Stat))),
         Role::Report => format!("print {}", seq(Role::Stat).saturating_sub(seq(Role::Report))),
     };
     let rows = Role::ALL.map(|role| {
@@ -133,7 +131,7 @@ fn draw_roles(frame: &mut Frame, area: Rect, look: &Look, ink: Ink) {
             Line::from(edge),
         ])
     });
-    let widths = [8, 22, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
+    let widths = [8, 24, 13, 11].map(Constraint::Length).into_iter().chain([Constraint::Min(20)]);
     let heading = Row::new([
         Line::from(" daemon"),
         "state".into(),
@@ -183,7 +181,7 @@ fn draw_channels(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen, ink
 }
 
 /// `text` in `width` columns; what does not fit is cut where it is seen, so that no value looks like another one.
-fn fitted(text: &str, width: usize) -> String {
+pub fn fitted(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -240,7 +238,8 @@ fn draw_recent(frame: &mut Frame, area: Rect, channel: &Channel, ink: Ink) {
         .map(|(i, code)| (i as f64, shown(channel.conversion, *code)))
         .collect();
     let title = format!("the last {} samples of {}", points.len(), channel.label);
-    let picture = Picture { title, pieces: vec![points], ..Picture::default() };
+    let layers = vec![Layer { pieces: vec![points], ..Layer::default() }];
+    let picture = Picture { title, layers, ..Picture::default() };
     chart::draw(frame, left, &picture, ink.of(Color::Cyan));
     draw_histogram(frame, side, channel, ink);
 }

@@ -4,7 +4,8 @@
 
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, COUNTER_NAMES, Page, State};
-use ipc_pipeline::segment::{Copied, Memory};
+use ipc_pipeline::reader::RecordReader;
+use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
 
@@ -17,6 +18,8 @@ pub struct Standings {
     pub roles: [Standing; 4],
     /// The spool, if there is one.
     pub spool: Option<Overview>,
+    /// Highest durable seq.
+    durable: Option<u64>,
     /// CLOCK_MONOTONIC of the copy, ns.
     pub at_ns: u64,
 }
@@ -26,8 +29,13 @@ impl Standings {
     pub fn of(names: &Names) -> Standings {
         let at_ns = sys::monotonic_ns();
         let roles = Role::ALL.map(|role| Standing::of(names, role, at_ns));
-        let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|c| Overview::of(c.words()));
-        Standings { roles, spool, at_ns }
+        let spool =
+            Copied::read(&Shm::of(names), &names.spool(), HEADER_WORDS).and_then(|c| Overview::of(c.words()));
+        let mut standings = Standings { roles, spool, durable: None, at_ns };
+        let shown = standings.role(Role::Log).page.as_ref().and_then(Page::durable);
+        // Pages are gone after the end of a pipeline, the mark is not.
+        standings.durable = shown.or_else(|| marked(names));
+        standings
     }
 
     /// This role.
@@ -55,16 +63,33 @@ impl Standings {
         self.spool.map_or(0, |s| s.head)
     }
 
-    /// Highest durable seq.
-    pub fn durable(&self) -> u64 {
-        self.role(Role::Log).page.as_ref().and_then(Page::durable).unwrap_or(0)
+    /// Highest durable seq: by ipc-log, or where it has left no page by the mark of the record. `None`: nobody knows.
+    pub fn durable(&self) -> Option<u64> {
+        self.durable
     }
 
     /// Entries that a power cut would take.
     pub fn at_risk(&self) -> u64 {
-        let durable = self.durable();
-        self.spool.map_or(0, |s| s.at_risk(durable))
+        self.spool.map_or(0, |s| s.at_risk(self.durable.unwrap_or(0)))
     }
+
+    /// How far things have come, in words: by the spool, or without one what the record holds.
+    pub fn text(&self) -> String {
+        let durable = self.durable.map_or("unknown".into(), |n| n.to_string());
+        match (self.spool, self.durable) {
+            (Some(spool), _) => {
+                format!("accepted {}, durable {durable}, at risk {}", spool.head, self.at_risk())
+            }
+            (None, Some(1..)) => format!("the record goes up to entry {durable}, all of it durable"),
+            (None, _) => "the record holds nothing yet".into(),
+        }
+    }
+}
+
+/// Highest durable seq by the mark.
+fn marked(names: &Names) -> Option<u64> {
+    let reader = RecordReader::open(&names.record_dir()).ok()?;
+    Some(reader.mark().ok()??.durable.seq)
 }
 
 /// What a role's page says.
@@ -79,7 +104,7 @@ pub struct Standing {
 
 impl Standing {
     fn of(names: &Names, role: Role, now: u64) -> Standing {
-        let copy = Copied::read(&names.page(role), page::WORDS);
+        let copy = Copied::read(&Shm::of(names), &names.page(role), page::WORDS);
         let page = copy.and_then(|c| Page::new(c, role.index()));
         let age_ns = page.as_ref().map_or(u64::MAX, |p| now.saturating_sub(p.beat()));
         Standing { role, page, age_ns }

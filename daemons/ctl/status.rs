@@ -9,8 +9,10 @@ use ipc_pipeline::names::Names;
 use ipc_pipeline::page::Page;
 use serde_json::{Map, Value, json};
 
-use crate::say;
+use crate::alarms::Alarms;
+use crate::lost::Lost;
 use crate::standing::{Standing, Standings};
+use crate::{said, say};
 
 /// Exit code: not all four daemons are running.
 const EXIT_NOT_RUNNING: u8 = 3;
@@ -20,13 +22,18 @@ const WIDTH: u16 = 80;
 
 /// The whole command.
 pub fn status(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
-    let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    let standings = Standings::of(&names);
-    say(&if as_json { machine(&names, &standings) } else { people(&names, &standings) })?;
+    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (standings, word) = (Standings::of(&names), said::newest(&names));
+    let lost = Lost::of(&standings, word.as_ref());
+    let channels: Vec<String> = config.channels.into_iter().map(|channel| channel.name).collect();
+    let alarms = Alarms::of(word.as_ref(), &channels);
+    let show = if as_json { machine } else { people };
+    let text = show(&names, &standings, &lost, &alarms);
+    say(&text)?;
     Ok(if standings.roles.iter().all(Standing::is_running) { 0 } else { EXIT_NOT_RUNNING })
 }
 
-fn people(names: &Names, standings: &Standings) -> String {
+fn people(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {
     let Standings { roles, spool, .. } = standings;
     let head = standings.head();
     let mut table = Table::new();
@@ -55,22 +62,25 @@ fn people(names: &Names, standings: &Standings) -> String {
     if spool.is_none() && roles.iter().all(|r| r.page.is_none()) {
         let (name, record) = (names.instance(), names.record_dir());
         let kept = if record.exists() { "its record is in" } else { "there is no record yet in" };
-        return format!("instance {name}: not running; {kept} {}\n", record.display());
+        let held = if record.exists() { standings.text() + "\n" } else { String::new() };
+        return format!("instance {name}: not running; {kept} {}\n{held}", record.display());
     }
     let spool_text = spool.map_or("no spool".into(), |s| {
         let used = 100 * s.head.saturating_sub(s.tail) / s.header.capacity;
         format!("epoch {}, spool of {} entries, {used} % held", s.header.epoch, s.header.capacity)
     });
+    let alarms = alarms.texts().into_iter().map(|text| format!("alarm: {text}"));
+    let notes = lost.lines().into_iter().chain(alarms);
     format!(
-        "instance {}: {spool_text}\naccepted {head}, durable {}, at risk {}\n\n{}\n",
+        "instance {}: {spool_text}\n{}\n{}\n{}\n",
         names.instance(),
-        standings.durable(),
-        standings.at_risk(),
+        standings.text(),
+        notes.map(|line| line + "\n").collect::<String>(),
         table.trim_fmt()
     )
 }
 
-fn machine(names: &Names, standings: &Standings) -> String {
+fn machine(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {
     let daemons: Map<String, Value> = standings
         .roles
         .iter()
@@ -100,6 +110,8 @@ fn machine(names: &Names, standings: &Standings) -> String {
         "instance": names.instance(),
         "durable": standings.durable(),
         "at_risk": standings.at_risk(),
+        "lost": lost.json(),
+        "alarms": alarms.json(),
         "spool": spool_json,
         "daemons": daemons,
     });

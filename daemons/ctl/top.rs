@@ -19,7 +19,9 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute};
 
+use crate::alarms::Alarms;
 use crate::keys::{Key, Keys};
+use crate::lost::Lost;
 use crate::said::{self, Said};
 use crate::say;
 use crate::screen::draw;
@@ -65,7 +67,11 @@ pub struct Look {
     pub standings: Standings,
     /// Entries a second of each role since the look before; `None`: not known.
     pub rates: [Option<u64>; 4],
-    /// stat's word.
+    /// What was lost.
+    pub lost: Lost,
+    /// Which alarms are on.
+    pub alarms: Alarms,
+    /// stat's word about the channels.
     pub said: Option<Said>,
     /// The channels of the record.
     pub channels: Vec<Channel>,
@@ -103,7 +109,8 @@ impl Look {
         });
         let reader = RecordReader::open(&names.record_dir()).ok();
         let rows = reader.as_ref().map(|r| r.channels().to_vec()).unwrap_or_default();
-        let recent = reader.map(|reader| recent(reader, standings.durable(), rows.len())).unwrap_or_default();
+        let durable = standings.durable().unwrap_or(0);
+        let recent = reader.map(|reader| recent(reader, durable, rows.len())).unwrap_or_default();
         let channels = rows.iter().zip(recent).map(|(row, recent)| Channel {
             label: if row.unit.is_empty() {
                 row.name.clone()
@@ -114,8 +121,12 @@ impl Look {
             recent,
         });
         let channels = channels.collect();
-        let said = said::newest(names, &rows, DIGITS);
-        Look { instance: names.instance().to_owned(), standings, rates, said, channels }
+        let word = said::newest(names);
+        let lost = Lost::of(&standings, word.as_ref());
+        let channel_names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+        let alarms = Alarms::of(word.as_ref(), &channel_names);
+        let said = word.map(|word| Said::of(&word, &rows, DIGITS));
+        Look { instance: names.instance().to_owned(), standings, rates, lost, alarms, said, channels }
     }
 }
 

@@ -19,6 +19,7 @@ use ipc_pipeline::header::{ChannelRow, Header, Segment};
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
+use ipc_pipeline::text::counted;
 use serde_json::{Value, json};
 
 use crate::place::{EXIT_UNREADABLE, Place};
@@ -167,12 +168,17 @@ impl Word {
     /// Is it, bit for bit, what this fold says?
     fn is_of(&self, fold: &Fold) -> bool {
         match self {
-            Word::Snapshot(said) => Snapshot::of(fold, said.version, said.log_id) == *said,
+            // What is stale is said by the clock, not by the record.
+            Word::Snapshot(said) => {
+                let mut ours = Snapshot::of(fold, said.version, said.log_id);
+                ours.rows.iter_mut().zip(&said.rows).for_each(|(ours, said)| ours.stale = said.stale);
+                ours == *said
+            }
             Word::Checkpoint(said) => said.fold == *fold,
         }
     }
 
-    /// Are all but the percentiles, the fading average and the windows what this fold says?
+    /// Are all but the percentiles, the fading average, the windows and the alarms what this fold says?
     fn totals_are_of(&self, fold: &Fold) -> bool {
         let same = |n, epoch, losses: &Losses| (n, epoch, *losses) == (fold.n, fold.epoch, fold.losses);
         match self {
@@ -345,6 +351,14 @@ impl Report {
         for (segment, header) in walk.reader.headers()? {
             self.check_header(segment, header);
         }
+        if walk.reader.summary_is_damaged()? {
+            self.broken.push(match walk.reader.first() {
+                1 => "summary: it is damaged; nothing of what it sums up was removed, ipc-log makes a new one".into(),
+                first => format!(
+                    "summary: it is damaged, and what was removed before entry {first} is known only by it; restore it from a copy"
+                ),
+            });
+        }
         match self.mark {
             None => self.broken.push(
                 "durable.mark is missing or damaged: what was durable is not known; ipc-log makes a new one"
@@ -384,16 +398,16 @@ impl Report {
         };
         let mut lines = vec![
             format!(
-                "record {:016x}: {} entries{removed}, durable {mark}, {} epochs",
+                "record {:016x}: {}{removed}, durable {mark}, {}",
                 self.log_id,
-                self.end(),
-                self.audit.epochs
+                counted(self.end(), "entry", "entries"),
+                counted(self.audit.epochs, "epoch", "epochs")
             ),
             format!(
-                "ticks: {} planned = {} taken + {} missed{}",
+                "ticks: {} planned = {} taken + {} empty{}",
                 ticks.planned,
                 ticks.taken + ticks.full,
-                ticks.missed,
+                ticks.empty,
                 match ticks.hidden {
                     0 => String::new(),
                     n => format!(" + {n} hidden by damage"),
@@ -484,7 +498,7 @@ impl Report {
             "summed_up": self.summed_up.map_or(0, |summed_up| summed_up.n),
             "epochs": self.audit.epochs,
             "ticks": {
-                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "missed": ticks.missed, "full": ticks.full,
+                "planned": ticks.planned, "taken": ticks.taken + ticks.full, "empty": ticks.empty, "full": ticks.full,
                 "hidden": ticks.hidden,
             },
             "lost": {

@@ -11,7 +11,7 @@ use ipc_pipeline::args::{CommonArgs, EXIT_USAGE};
 use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::Failure;
-use ipc_pipeline::entry::{Entry, Kind, LEN};
+use ipc_pipeline::entry::{Entry, Kind};
 use ipc_pipeline::exact::{self, Conversion};
 use ipc_pipeline::fold::{Closed, Closings, Fold};
 use ipc_pipeline::header::ChannelRow;
@@ -20,9 +20,9 @@ use ipc_pipeline::settings::{Settings, Unit};
 use ipc_pipeline::text::{Form, time_text};
 use ipc_pipeline::wall::WallClock;
 
+use crate::entries::{Damage, Entries, Met};
 use crate::place::{Place, unreadable};
 use crate::samples::Selection;
-use crate::walk::{Step, Walk};
 
 /// Which windows and percentiles are asked for, and with how many digits: by the configuration of the instance, or the one
 /// that is given; for a directory alone by the newest checkpoint that stat made of this record, or by its summary.
@@ -64,15 +64,12 @@ fn kept(place: &Place, reader: &RecordReader) -> Result<Settings, Failure> {
 
 /// The closed windows of a record, as lines.
 pub struct Windows {
-    walk: Walk,
-    wall: WallClock,
+    entries: Entries,
     closings: Closings,
     settings: Settings,
     begins: Begins,
     selection: Selection,
     lines: Lines,
-    /// Entries left out because they are damaged or missing; `verify` names them.
-    pub damaged: u64,
 }
 
 impl Windows {
@@ -89,25 +86,28 @@ impl Windows {
     ) -> Result<Windows, ReadError> {
         let channels = reader.channels().to_vec();
         Ok(Windows {
-            walk: Walk::new(reader)?,
-            wall: WallClock::default(),
+            entries: Entries::from(reader, 1, WallClock::default())?,
             closings: Closings::after(Fold::with(settings)),
             settings: settings.clone(),
             begins: Begins::default(),
             selection,
             lines: Lines { form, channels, digits },
-            damaged: 0,
         })
     }
 
     /// Seq of the next entry.
     pub fn next(&self) -> u64 {
-        self.walk.next
+        self.entries.walk.next
+    }
+
+    /// What was left out so far.
+    pub fn damage(&self) -> Damage {
+        self.entries.damage
     }
 
     /// About so far it goes, by the mark: for showing progress.
     pub fn end(&self) -> u64 {
-        self.walk.mark.unwrap_or(0)
+        self.entries.walk.mark.unwrap_or(0)
     }
 
     /// The line with the names of the columns; empty if the form has none.
@@ -126,40 +126,25 @@ impl Windows {
     /// # Errors
     /// The record cannot be read.
     pub fn step(&mut self, text: &mut String) -> Result<bool, ReadError> {
-        let Windows { walk, wall, closings, settings, begins, selection, lines, damaged } = self;
-        let from = walk.next;
-        let bytes = match walk.step(None)? {
-            Step::Entries(bytes) => bytes,
-            Step::Gap(seq) => {
-                *damaged += seq - from;
-                return Ok(true);
+        let Windows { entries, closings, settings, begins, selection, lines } = self;
+        entries.step(u64::MAX, |met, wall| match met {
+            Met::Entry(entry, kind) => {
+                begins.see(&entry, kind, closings.fold(), wall);
+                closings.take(&entry, kind, &mut |closed| {
+                    let (from_ns, to_ns) = times(&closed, settings, begins, wall);
+                    if selection.takes_span(closed.channel, from_ns, to_ns) {
+                        lines.put(text, &closed, settings, (from_ns, to_ns));
+                    }
+                });
             }
-            Step::Summary(summary) => {
-                *wall = summary.wall;
+            Met::Damaged(seq) => {
+                closings.take(&Entry::corrupt(seq, closings.fold().epoch), Kind::Corrupt, &mut |_| {});
+            }
+            Met::Summary(summary) => {
                 *closings = Closings::after(summary.fold.go_on_with(settings));
                 *begins = Begins::default();
-                return Ok(true);
             }
-            Step::End => return Ok(false),
-        };
-        let (entries, _) = bytes.as_chunks::<LEN>();
-        for (seq, bytes) in (from..).zip(entries) {
-            let entry = Entry::from_bytes(bytes);
-            let Some(kind) = entry.kind().filter(|_| entry.seq == seq && entry.is_whole()) else {
-                *damaged += 1;
-                closings.take(&Entry::corrupt(seq, closings.fold().epoch), Kind::Corrupt, &mut |_| {});
-                continue;
-            };
-            wall.take(&entry, kind);
-            begins.see(&entry, kind, closings.fold(), wall);
-            closings.take(&entry, kind, &mut |closed| {
-                let (from_ns, to_ns) = times(&closed, settings, begins, wall);
-                if selection.takes_span(closed.channel, from_ns, to_ns) {
-                    lines.put(text, &closed, settings, (from_ns, to_ns));
-                }
-            });
-        }
-        Ok(true)
+        })
     }
 }
 
@@ -292,14 +277,14 @@ mod tests {
         let window = |unit, size| Window::new(unit, size, size).unwrap();
         let settings = Settings {
             percentiles: vec![Percentile::new(99_900_000).unwrap()],
-            ewma: None,
             windows: vec![window(Unit::Time, 8_000_000), window(Unit::Samples, 1)],
+            ..Settings::default()
         };
         let selection = SelectionArgs::default().resolve(false, reader.channels()).unwrap();
         let mut windows = Windows::open(reader, &settings, selection, form, 2).unwrap();
         let mut text = windows.heading();
         while windows.step(&mut text).unwrap() {}
-        (text, windows.damaged)
+        (text, windows.damage().entries)
     }
 
     #[test]

@@ -13,16 +13,25 @@ pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a wrong configuration; the daemon is not restarted.
 pub const EXIT_CONFIG: u8 = 78;
 
+/// Where the configurations of this machine's pipelines are: `pipeline.toml`, and `NAME.toml` of the others.
+pub const CONFIG_DIR: &str = "/etc/ipc-pipeline";
+
 /// What every daemon, and every command that needs an instance, takes.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommonArgs {
-    /// Read the configuration from FILE; without it the built-in defaults hold
+    /// Read the configuration from FILE; without it the built-in defaults hold, or with --system that of the instance in
+    /// /etc/ipc-pipeline
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Work in the instance NAME, whatever the configuration says
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
     pub name: Option<String>,
+
+    /// Work with a pipeline of this machine, which systemd runs, instead of one of this user; NAME is then one of its
+    /// instances, ipc-pipeline@NAME.target
+    #[arg(long)]
+    pub system: bool,
 
     /// Set one key over the configuration, as section.key=value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -61,10 +70,25 @@ impl ArgsError {
 
 impl CommonArgs {
     /// Configuration and names: the name from `--name`, else from the configuration, else `u<uid>`.
+    ///
+    /// With `--system` the name from `--name` alone, and the configuration from that instance's file.
     pub fn resolve(&self) -> Result<(Config, Names), ArgsError> {
-        let config = Config::load(self.config.as_deref(), &self.set)?;
-        let names = Names::for_user(self.name.as_deref().or(config.instance.as_deref()))?;
+        let config = Config::load(self.config_file().as_deref(), &self.set)?;
+        let names = if self.system {
+            Names::for_system(self.name.as_deref())?
+        } else {
+            Names::for_user(self.name.as_deref().or(config.instance.as_deref()))?
+        };
         Ok((config, names))
+    }
+
+    /// The configuration that is read, if one is.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        let of_system = || {
+            let name = self.name.as_deref().unwrap_or("pipeline");
+            PathBuf::from(format!("{CONFIG_DIR}/{name}.toml"))
+        };
+        self.config.clone().or_else(|| self.system.then(of_system))
     }
 
     /// The least important level of message that is wanted: info, unless `-v` or `-q` say otherwise.

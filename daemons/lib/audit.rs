@@ -4,7 +4,7 @@
 //! sentence. After a finding it goes on as well as it can, so that one rotten entry is one finding: it takes up the
 //! order, the epoch and the grid again from the next whole entry.
 //!
-//! Proved are: CRC, known kinds, order without gap; how epochs begin; `planned = taken + missed` on a grid, where the
+//! Proved are: CRC, known kinds, order without gap; how epochs begin; `planned = taken + empty` on a grid, where the
 //! time of every entry follows from the number of ticks before it; without a grid, that time never goes back. Not
 //! provable from a record alone: that no position of the source was skipped.
 #![forbid(unsafe_code)]
@@ -135,15 +135,15 @@ pub enum Fault {
     },
 }
 
-/// Ticks of all grids of a record: planned = taken + missed + full + hidden.
+/// Ticks of all grids of a record: planned = taken + empty + full + hidden.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
     /// Ticks of the grids up to the last entry.
     pub planned: u64,
     /// Ticks with a sample on channel 0.
     pub taken: u64,
-    /// Ticks in LOSS(missed).
-    pub missed: u64,
+    /// Ticks in LOSS(missed) and LOSS(unread): nobody took them, or there was nothing to take.
+    pub empty: u64,
     /// Ticks in LOSS(full).
     pub full: u64,
     /// Ticks whose entry is a CORRUPT or damaged: the time goes on over them.
@@ -493,7 +493,7 @@ impl Audit {
     fn take_loss(&mut self, entry: &Entry, reason: Reason) {
         self.check_no_way_back(entry);
         let total = match reason {
-            Reason::Missed | Reason::Unread => &mut self.ticks.missed,
+            Reason::Missed | Reason::Unread => &mut self.ticks.empty,
             Reason::Full => &mut self.ticks.full,
             Reason::Bad | Reason::Abandoned => return,
         };

@@ -169,7 +169,7 @@ mod tests {
 
     fn open(dir: &Path) -> (Record<DirDisk>, Recovered) {
         let settings = Settings { segment_entries: SIZE, channels: Vec::new() };
-        Record::open(DirDisk::open(dir, 0o640).unwrap(), settings, 42, || 9).unwrap()
+        Record::open(DirDisk::open(dir).unwrap(), settings, 42, || 9).unwrap()
     }
 
     fn entry(seq: u64) -> Entry {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn compressed(dir: &Path) -> u64 {
-        compress_sealed(&DirDisk::open(dir, 0o640).unwrap(), &|_| true).unwrap()
+        compress_sealed(&DirDisk::open(dir).unwrap(), &|_| true).unwrap()
     }
 
     fn read_all(dir: &Path, at_once: usize) -> Vec<u8> {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_record_whose_last_segment_is_compressed_goes_on_behind_it() {
         let (dir, wanted) = record();
-        let disk = DirDisk::open(dir.path(), 0o640).unwrap();
+        let disk = DirDisk::open(dir.path()).unwrap();
         let (before, after) = compress_all(&disk, &|_| true).unwrap();
         assert_eq!(before, 3 * 4096 + COUNT * LEN as u64);
         assert!(after < before / 10 && names(dir.path()).iter().all(|name| name.ends_with(".segz")));
@@ -278,7 +278,7 @@ mod tests {
         fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(offset_of(1, SIZE)).unwrap();
         assert_eq!(compressed(dir.path()), 1);
         assert!(first.exists());
-        let disk = DirDisk::open(dir.path(), 0o640).unwrap();
+        let disk = DirDisk::open(dir.path()).unwrap();
         fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(offset_of(1, SIZE + 1)).unwrap();
         assert_eq!(compress_sealed(&disk, &|_| false).unwrap(), 0);
         let calls = std::cell::Cell::new(0);

@@ -166,7 +166,8 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     refuse_twin(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
-    Ok(Context { config, names, shm: Shm::new(0o600), notifier: Notifier::from_env(), stop, lock })
+    let shm = Shm::of(&names);
+    Ok(Context { config, names, shm, notifier: Notifier::from_env(), stop, lock })
 }
 
 /// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
@@ -186,7 +187,7 @@ fn take_lock(path: &Path) -> Result<Lock, LockError> {
 /// Locks lie in the run directory, which the environment chooses; the names in /dev/shm do not. So the page is asked
 /// too: does another process of this role turn its loop?
 fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
-    let copy = Copied::read(&names.page(role), page::WORDS);
+    let copy = Copied::read(&Shm::of(names), &names.page(role), page::WORDS);
     let Some(page) = copy.and_then(|c| Page::new(c, role.index())) else { return Ok(()) };
     let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < SILENT_NS;
     if !fresh || page.state() == Some(State::Ended) || !lives(page.pid(), role) {

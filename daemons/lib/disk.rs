@@ -2,11 +2,11 @@
 //! can stand in for the real one, and [`DirDisk`], the real one.
 #![forbid(unsafe_code)]
 
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
@@ -183,7 +183,6 @@ pub struct DirLock {
 pub struct DirDisk {
     dir: OwnedFd,
     path: PathBuf,
-    mode: Mode,
     access: OFlags,
 }
 
@@ -191,29 +190,30 @@ const LOCK: &str = ".lock";
 
 impl DirDisk {
     /// Opens the directory for writing. It is made, with those above it, with mode 0700 if it is missing.
-    /// Files that are made get `mode` (such as 0o640), whatever the umask.
-    pub fn open(path: &Path, mode: u32) -> Result<DirDisk, DirError> {
+    /// Its group may read the files that are made in it, whatever the umask, if it may read the directory. Others never may. What
+    /// the superuser makes belongs to whom the directory belongs, who must be able to go on with it.
+    pub fn open(path: &Path) -> Result<DirDisk, DirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| DirError::Open {
             doing: "make",
             path: path.to_owned(),
             source,
         })?;
-        DirDisk::at(path, Mode::from_raw_mode(mode), OFlags::RDWR)
+        DirDisk::at(path, OFlags::RDWR)
     }
 
     /// Opens an existing directory for reading only; every call that writes fails.
     pub fn read_only(path: &Path) -> Result<DirDisk, DirError> {
-        DirDisk::at(path, Mode::empty(), OFlags::RDONLY)
+        DirDisk::at(path, OFlags::RDONLY)
     }
 
-    fn at(path: &Path, mode: Mode, access: OFlags) -> Result<DirDisk, DirError> {
+    fn at(path: &Path, access: OFlags) -> Result<DirDisk, DirError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = fs::open(path, flags, Mode::empty()).map_err(|e| DirError::Open {
             doing: "open",
             path: path.to_owned(),
             source: e.into(),
         })?;
-        Ok(DirDisk { dir, path: path.to_owned(), mode, access })
+        Ok(DirDisk { dir, path: path.to_owned(), access })
     }
 
     /// Takes the lock of the record (`.lock`), at once or not at all.
@@ -222,6 +222,7 @@ impl DirDisk {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fail = |e: Errno| DirError::Lock { path: path.clone(), source: e.into() };
         let file = fs::openat(&self.dir, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
+        self.hand_over(&file).map_err(fail)?;
         match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(DirLock { _file: file }),
             Err(Errno::WOULDBLOCK) => Err(DirError::Busy { path }),
@@ -229,17 +230,21 @@ impl DirDisk {
         }
     }
 
+    /// What the superuser has made here is given to the directory's owner.
+    fn hand_over(&self, file: &impl AsFd) -> Result<(), Errno> {
+        let dir = fs::fstat(&self.dir)?;
+        if rustix::process::geteuid().is_root() && dir.st_uid != 0 {
+            fs::fchown(file, Some(Uid::from_raw(dir.st_uid)), Some(Gid::from_raw(dir.st_gid)))?;
+        }
+        Ok(())
+    }
+
     /// The same directory once more, for another thread.
     ///
     /// # Errors
     /// The process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<DirDisk> {
-        Ok(DirDisk {
-            dir: self.dir.try_clone()?,
-            path: self.path.clone(),
-            mode: self.mode,
-            access: self.access,
-        })
+        Ok(DirDisk { dir: self.dir.try_clone()?, path: self.path.clone(), access: self.access })
     }
 
     /// The directory as it was opened.
@@ -287,8 +292,11 @@ impl Disk for DirDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, self.mode)?;
-        fs::fchmod(&file, self.mode)?; // the umask may have taken the group's right to read
+        let own = Mode::RUSR | Mode::WUSR;
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, own)?;
+        let group = Mode::from_raw_mode(fs::fstat(&self.dir)?.st_mode) & Mode::RGRP;
+        fs::fchmod(&file, own | group)?; // not when it is opened: the umask may take the group's right
+        self.hand_over(&file)?;
         Ok(file)
     }
 

@@ -9,6 +9,7 @@
 use crate::decimal::{DECIMALS_MAX, Decimal};
 use crate::fold::{Rate, Stats};
 use crate::header::ChannelRow;
+use crate::limits::{Limit, Slope};
 use num_bigint::{BigInt, BigUint, Sign};
 use std::cmp::Ordering;
 
@@ -32,6 +33,11 @@ pub struct Conversion {
 }
 
 impl Conversion {
+    /// With these; `decimals` is at most 9.
+    pub const fn new(decimals: u8, scale: Decimal, offset: Decimal) -> Conversion {
+        Conversion { decimals, scale, offset }
+    }
+
     /// Without scale and offset.
     pub const fn plain(decimals: u8) -> Conversion {
         Conversion { decimals, scale: Decimal::ONE, offset: Decimal::ZERO }
@@ -131,6 +137,54 @@ impl Conversion {
         Some((factor.try_into().ok()?, offset.checked_mul(self.scale.digits)?.try_into().ok()?))
     }
 
+    /// The limit beyond which physical values lie that are above `value`; well within are those up to `value - back`.
+    /// `None` if no code lies beyond, or none within.
+    pub fn above(&self, value: &Decimal, back: &Decimal) -> Option<Limit> {
+        self.limit(value, &Decimal { digits: -back.digits, ..*back }, true)
+    }
+
+    /// As [`Conversion::above`] for physical values below `value`; well within are those from `value + back` on.
+    pub fn below(&self, value: &Decimal, back: &Decimal) -> Option<Limit> {
+        self.limit(value, back, false)
+    }
+
+    fn limit(&self, value: &Decimal, back: &Decimal, is_high: bool) -> Option<Limit> {
+        let [begin, end] = [&Decimal::ZERO, back].map(|back| self.codes_around(value, back));
+        if is_high == self.is_rising() {
+            Limit::above(begin.0.try_into().ok()?, end.0.try_into().ok()?)
+        } else {
+            Limit::below(begin.1.try_into().ok()?, end.1.try_into().ok()?)
+        }
+    }
+
+    /// The slope of the codes when physical values change by this much a second, in whichever direction; `None` if it
+    /// cannot be told in 64 bits.
+    pub fn slope(&self, per_second: &Decimal) -> Option<Slope> {
+        let ten = |places: u8| 10u128.checked_pow(places.into());
+        let codes = per_second.digits.unsigned_abs().checked_mul(ten(self.scale.places + self.decimals)?)?;
+        Slope::reduced(codes, self.scale.digits.unsigned_abs().checked_mul(ten(per_second.places)?)?)
+    }
+
+    /// The largest code not above `value + more` and the smallest not below it, if codes were without end and the scale
+    /// positive; with a negative scale larger codes have smaller values.
+    fn codes_around(&self, value: &Decimal, more: &Decimal) -> (BigInt, BigInt) {
+        let Conversion { decimals, scale, offset } = self;
+        let ten = |places: u8| signed_power_of_ten(places);
+        let Exact { numerator, denominator, .. } = Exact::sum(value, more);
+        let below = BigInt::from(denominator) * scale.digits;
+        // (numerator / denominator / scale - offset) * 10^decimals
+        let top =
+            (numerator * ten(scale.places) * ten(offset.places) - offset.digits * &below) * ten(*decimals);
+        let bottom = below * ten(offset.places);
+        let (whole, rest) = (&top / &bottom, &top % &bottom);
+        match rest.sign() {
+            Sign::NoSign => (whole.clone(), whole),
+            // It was rounded towards zero.
+            sign if sign == bottom.sign() => (whole.clone(), whole + 1),
+            _ => (&whole - 1, whole),
+        }
+    }
+
     /// (sum / 10^decimals + count * offset) * scale / below.
     fn linear(&self, sum: i128, count: u64, below: u64) -> Exact {
         let Conversion { decimals, scale, offset } = self;
@@ -146,6 +200,15 @@ impl Conversion {
 }
 
 impl Exact {
+    /// The sum of two decimal numbers.
+    pub fn sum(a: &Decimal, b: &Decimal) -> Exact {
+        Exact {
+            numerator: a.digits * signed_power_of_ten(b.places) + b.digits * signed_power_of_ten(a.places),
+            denominator: power_of_ten(a.places as u32 + b.places as u32),
+            root: false,
+        }
+    }
+
     /// The number with `digits` digits after the point, rounded once, half away from zero.
     pub fn text(&self, digits: u8) -> String {
         let magnitude = self.numerator.magnitude();
@@ -202,6 +265,34 @@ fn power_of_ten(exponent: u32) -> BigUint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_become_codes_exactly() {
+        let d = |text| Decimal::read(text).unwrap();
+        let c = |decimals, scale, offset| Conversion::new(decimals, d(scale), d(offset));
+        let thermometer = c(1, "1", "0");
+        assert_eq!(thermometer.above(&d("80.55"), &d("2")), Limit::above(805, 785));
+        assert_eq!(thermometer.above(&d("80.5"), &d("0")), Limit::above(805, 805));
+        assert_eq!(thermometer.below(&d("-0.55"), &d("0.05")), Limit::below(-5, -5));
+        assert_eq!(thermometer.below(&d("-0.5"), &d("0.01")), Limit::below(-5, -4));
+        assert_eq!(thermometer.above(&d("-0.55"), &d("0.2")), Limit::above(-6, -8));
+        assert_eq!(thermometer.below(&d("80.55"), &d("0.2")), Limit::below(806, 808));
+        // Physical value = (code - 100) * -0.5: 10 and less are codes from 80 on.
+        let falling = c(0, "-0.5", "-100");
+        assert_eq!(falling.above(&d("10"), &d("0")), Limit::below(80, 80));
+        assert_eq!(falling.above(&d("10.2"), &d("0.3")), Limit::below(80, 81));
+        assert_eq!(falling.below(&d("10.2"), &d("0.3")), Limit::above(79, 79));
+        assert_eq!(falling.below(&d("10"), &d("1")), Limit::above(80, 78));
+        for (value, back) in [("300000000", "0"), ("-300000000", "0"), ("0", "300000000")] {
+            assert_eq!(thermometer.above(&d(value), &d(back)), None, "{value} {back}");
+        }
+        assert_eq!(c(0, "1", "0").above(&d("2147483647"), &d("0")), None);
+        assert_eq!(c(0, "1", "0").below(&d("-2147483648"), &d("0")), None);
+        // 0.5 a second in steps of 0.02 are 25 codes a second.
+        assert_eq!(c(0, "-0.02", "7").slope(&d("0.5")), Slope::new(25, 1));
+        assert_eq!(c(3, "0.3", "0").slope(&d("1")), Slope::new(10_000, 3));
+        assert_eq!(c(9, "0.123456789012345678901", "0").slope(&d("0.123456789012345678902")), None);
+    }
 
     fn stats(values: &[i32]) -> Stats {
         let mut fold = crate::fold::Fold::new();

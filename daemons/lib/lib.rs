@@ -42,6 +42,8 @@ pub mod header;
 #[cfg(not(loom))]
 pub mod intake;
 #[cfg(not(loom))]
+pub mod limits;
+#[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
 pub mod logging;
@@ -55,6 +57,8 @@ pub mod notify;
 pub mod objects;
 #[cfg(not(loom))]
 pub mod page;
+#[cfg(not(loom))]
+pub mod program;
 #[cfg(not(loom))]
 pub mod publisher;
 #[cfg(not(loom))]

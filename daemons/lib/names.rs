@@ -88,9 +88,23 @@ pub fn check_instance(name: &str) -> Result<(), NamesError> {
     }
 }
 
+/// Whose instances they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One user's: all objects belong to that user and are for nobody else.
+    User,
+    /// The machine's, started by its service manager: each role is a user of its own, and members of the group
+    /// `ipc-pipeline` may read.
+    System,
+}
+
+/// The group that may read what belongs to pipelines of the machine.
+pub const GROUP: &str = "ipc-pipeline";
+
 /// All names of one instance. Making this value makes nothing in the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
+    scope: Scope,
     instance: String,
     prefix: String,
     run_dir: PathBuf,
@@ -123,11 +137,58 @@ impl Names {
             .ok_or(NamesError::NoStateDir)?;
         let folder = format!("@{instance}");
         Ok(Names {
+            scope: Scope::User,
             prefix: format!("ipc-pipeline@{instance}"),
             run_dir: run_base.join(&folder),
             state_dir: state_base.join("ipc-pipeline").join(&folder),
             instance,
         })
+    }
+
+    /// The names of an instance of the machine; without a `name` the default one.
+    pub fn for_system(name: Option<&str>) -> Result<Names, NamesError> {
+        let (run, state) = (PathBuf::from("/run/ipc-pipeline"), PathBuf::from("/var/lib/ipc-pipeline"));
+        let scope = Scope::System;
+        let Some(name) = name else {
+            let (instance, prefix) = ("system".to_owned(), "ipc-pipeline".to_owned());
+            return Ok(Names { scope, instance, prefix, run_dir: run, state_dir: state });
+        };
+        check_instance(name)?;
+        let folder = format!("@{name}");
+        let (instance, prefix) = (name.to_owned(), format!("ipc-pipeline@{name}"));
+        Ok(Names { scope, instance, prefix, run_dir: run.join(&folder), state_dir: state.join(&folder) })
+    }
+
+    /// Whose instance it is.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The mode of files and segments of the instance: others never have a right.
+    pub fn mode(&self) -> u32 {
+        match self.scope {
+            Scope::User => 0o600,
+            Scope::System => 0o640,
+        }
+    }
+
+    /// The arguments that choose this instance on a command line.
+    pub fn arguments(&self) -> String {
+        match (self.scope, self.prefix.split_once('@')) {
+            (Scope::User, _) => format!("--name {}", self.instance),
+            (Scope::System, None) => "--system".to_owned(),
+            (Scope::System, Some((_, name))) => format!("--system --name {name}"),
+        }
+    }
+
+    /// The role that owns a segment of this name; `None` for a name that is none of ours.
+    pub fn role_of(&self, segment: &str) -> Option<Role> {
+        let object = segment.strip_prefix(&self.prefix)?.strip_prefix('.')?;
+        match object {
+            "spool" => Some(Role::Conv),
+            "snapshot" => Some(Role::Stat),
+            _ => Role::ALL.into_iter().find(|role| object.strip_prefix("page.") == Some(role.name())),
+        }
     }
 
     /// The instance's name alone, for example `u1000`.
@@ -239,6 +300,36 @@ mod tests {
         assert_eq!(n.state_dir(), Path::new("/home/a/.local/state/ipc-pipeline/@ecg"));
         assert_eq!(n.record_dir(), Path::new("/home/a/.local/state/ipc-pipeline/@ecg/log"));
         assert_eq!(n.stat_dir(), Path::new("/home/a/.local/state/ipc-pipeline/@ecg/stat"));
+    }
+
+    #[test]
+    fn the_machine_has_names_of_its_own() {
+        let n = Names::for_system(None).unwrap();
+        assert_eq!((n.prefix(), n.spool().as_str(), n.mode()), ("ipc-pipeline", "ipc-pipeline.spool", 0o640));
+        assert_eq!(n.lock(Role::Conv), Path::new("/run/ipc-pipeline/conv.lock"));
+        assert_eq!(n.record_dir(), Path::new("/var/lib/ipc-pipeline/log"));
+        let n = Names::for_system(Some("ecg")).unwrap();
+        assert_eq!((n.prefix(), n.instance()), ("ipc-pipeline@ecg", "ecg"));
+        assert_eq!(n.lock(Role::Conv), Path::new("/run/ipc-pipeline/@ecg/conv.lock"));
+        assert_eq!(n.stat_dir(), Path::new("/var/lib/ipc-pipeline/@ecg/stat"));
+        assert!(Names::for_system(Some("a/b")).is_err());
+    }
+
+    #[test]
+    fn a_segment_name_tells_its_role() {
+        let n = Names::for_system(None).unwrap();
+        let roles = [n.spool(), n.snapshot(), n.page(Role::Report)].map(|name| n.role_of(&name));
+        assert_eq!(roles, [Some(Role::Conv), Some(Role::Stat), Some(Role::Report)]);
+        for other in ["ipc-pipeline@ecg.spool", "ipc-pipeline.page.", "ipc-pipeline.spool.1", "x"] {
+            assert_eq!(n.role_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn arguments_choose_the_instance() {
+        let system = |name| Names::for_system(name).unwrap().arguments();
+        assert_eq!((system(None).as_str(), system(Some("a")).as_str()), ("--system", "--system --name a"));
+        assert_eq!(names(Some("a"), &[("HOME", "/h")]).unwrap().arguments(), "--name a");
     }
 
     #[test]

@@ -5,13 +5,17 @@
 //! that holds entries which are not in the record is not removed at all, unless that is said explicitly.
 #![forbid(unsafe_code)]
 
+mod system;
+
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use system::Owners;
+
 use crate::lock::{Lock, LockError};
-use crate::names::{Names, Role, shm_path};
+use crate::names::{Names, Role, Scope, shm_path};
 use crate::segment::{self, Access, SHM, Segments, Shm};
 use crate::spool::SpoolReader;
 
@@ -44,20 +48,39 @@ pub enum ObjectsError {
         /// Of which instance.
         instance: String,
     },
+    /// Objects of the machine are the superuser's to make and remove.
+    #[error("this needs the superuser: `systemctl start ipc-pipeline-objects.service` does it, or sudo")]
+    NotRoot,
+    /// A user or group that the package makes is missing.
+    #[error("there is no {what} {name}: install the package, or run systemd-sysusers")]
+    Unknown {
+        /// user or group.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A directory of the machine is not as the superuser makes it.
+    #[error(
+        "{path} is missing, or others than the superuser may change it; `systemctl restart ipc-pipeline-objects.service` puts it right"
+    )]
+    NotRoots {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A lock cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The spool holds entries that are not durable.
     #[error(
-        "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon --name {instance}`"
+        "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon {arguments}`"
     )]
     AtRisk {
         /// The spool.
         path: PathBuf,
         /// How many entries.
         at_risk: u64,
-        /// Of which instance.
-        instance: String,
+        /// What chooses the instance on a command line.
+        arguments: String,
     },
 }
 
@@ -66,8 +89,12 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Object
     move |why| ObjectsError::Io { what, path, why }
 }
 
-/// Makes the run and state directories, 0700, and checks that they are this user's alone.
+/// Makes the run and state directories and checks that nobody else can change what is in them: for a user 0700 and this
+/// user's alone; for the machine the superuser's, and its group may look.
 pub fn make_directories(names: &Names) -> Result<(), ObjectsError> {
+    if names.scope() == Scope::System {
+        return system::make_directories(names);
+    }
     for dir in [names.run_dir(), names.state_dir()] {
         // The base below a shared directory such as /tmp must be ours alone too.
         if let Some(base) = dir.parent() {
@@ -118,25 +145,29 @@ pub fn list(names: &Names) -> Vec<Object> {
 /// Makes everything that is missing: directories, locks, and an empty file for each segment name, so that the name is
 /// taken; then the manifest of what there is.
 pub fn create(names: &Names) -> Result<(), ObjectsError> {
+    let owners = Owners::of(names)?;
     make_directories(names)?;
     let _lock = Lock::take(&names.objects_lock(), Duration::from_secs(5))?;
     for role in Role::ALL {
-        Lock::make(&names.lock(role))?;
+        let path = names.lock(role);
+        Lock::make(&path)?;
+        owners.give(&path, role).map_err(io_error("give to its role", &path))?;
     }
     for object in list(names) {
-        if object.size.is_none() && matches!(object.kind, "spool" | "snapshot" | "page") {
-            reserve(&object.path)?;
+        if let Some(role) = object.role.filter(|_| object.kind != "lock" && object.size.is_none()) {
+            reserve(names, &object.path, role, &owners)?;
         }
     }
     write_manifest(names)
 }
 
 /// An empty file that says: this name is taken, but there is nothing yet.
-fn reserve(path: &Path) -> Result<(), ObjectsError> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+fn reserve(names: &Names, path: &Path, role: Role, owners: &Owners) -> Result<(), ObjectsError> {
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(names.mode()).open(path);
     match made {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(io_error("make", path)(e)),
-        _ => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(io_error("make", path)(e)),
+        Ok(_) => owners.give(path, role).map_err(io_error("give to its role", path)),
     }
 }
 
@@ -147,12 +178,13 @@ fn write_manifest(names: &Names) -> Result<(), ObjectsError> {
     std::fs::rename(&temporary, &path).map_err(io_error("rename to", &path))
 }
 
-/// Puts right what is missing or of the wrong type, for roles that do not live: what is no plain file is renamed aside,
-/// leftovers of killed daemons are removed, then everything missing is made.
-pub fn repair(names: &Names) -> Result<Vec<String>, ObjectsError> {
+/// Puts right what is missing or of the wrong type, for these roles as far as they do not live: what is no plain file of its
+/// owner is renamed aside, leftovers of killed daemons are removed, then everything missing is made.
+pub fn repair(names: &Names, roles: &[Role]) -> Result<Vec<String>, ObjectsError> {
+    let owners = Owners::of(names)?;
     make_directories(names)?;
     let mut done = Vec::new();
-    for role in Role::ALL {
+    for role in roles.iter().copied() {
         let Ok(_held) = Lock::take(&names.lock(role), Duration::ZERO) else {
             done.push(format!("{} is running: its objects were left alone", role.program()));
             continue;
@@ -162,8 +194,8 @@ pub fn repair(names: &Names) -> Result<Vec<String>, ObjectsError> {
         );
         let own = list(names).into_iter().filter(|o| o.role == Some(role) && o.kind != "lock");
         for object in own {
-            let wrong = std::fs::symlink_metadata(&object.path).is_ok_and(|m| !m.is_file());
-            if wrong {
+            let found = std::fs::symlink_metadata(&object.path);
+            if found.is_ok_and(|found| !found.is_file() || !owners.owns(role, &found)) {
                 let aside = segment::aside(&object.path);
                 std::fs::rename(&object.path, &aside).map_err(io_error("rename aside", &object.path))?;
                 done.push(format!("renamed {} to {}", object.path.display(), aside.display()));
@@ -242,7 +274,7 @@ pub struct AtRisk {
 /// Looks into the spool of an instance that is [`Quiet`]. `durable` is what the record holds: its identity and highest
 /// seq; `None` if there is no record. `None` if there is no spool or nothing is at risk.
 pub fn at_risk(names: &Names, durable: Option<(u64, u64)>) -> Option<AtRisk> {
-    let spool = SpoolReader::new(Shm::new(0o600).open(&names.spool(), Access::Read)?)?;
+    let spool = SpoolReader::new(Shm::of(names).open(&names.spool(), Access::Read)?)?;
     let (log_id, head, tail) = (spool.header().log_id, spool.head(), spool.tail());
     let safe = durable.filter(|(id, _)| *id == log_id).map_or(tail, |(_, seq)| seq);
     let entries = head.saturating_sub(safe);
@@ -261,7 +293,7 @@ pub fn remove(
         return Err(ObjectsError::AtRisk {
             path: shm_path(&names.spool()),
             at_risk: entries,
-            instance: names.instance().into(),
+            arguments: names.arguments(),
         });
     }
     let mut removed = Vec::new();

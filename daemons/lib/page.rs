@@ -101,7 +101,7 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
     &[
         "planned",
         "taken",
-        "missed",
+        "empty",
         "full",
         "bad_input",
         "waited",
@@ -134,7 +134,7 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
         "buffered",
     ],
     &["folded", "replayed", "snapshots", "checkpoints", "remade", "woken", "refolded"],
-    &["printed", "superseded", "remade", "woken"],
+    &["printed", "superseded", "remade", "woken", "alarms", "commands", "commands_failed"],
 ];
 
 /// conv asks for a new epoch.
@@ -166,12 +166,37 @@ pub struct Grant {
 /// One page in memory.
 pub struct Page<M> {
     memory: M,
+    /// All that its owner has written there, so that it can see damage and write it again; empty for others.
+    kept: Box<[AtomicU64]>,
 }
 
 impl<M: Memory> Page<M> {
     /// A whole page of role number `role` in this memory, or `None`.
     pub fn new(memory: M, role: usize) -> Option<Page<M>> {
-        is_whole(memory.words(), role).then_some(Page { memory })
+        is_whole(memory.words(), role).then(|| Page { memory, kept: Box::default() })
+    }
+
+    /// The page as its owner has it.
+    fn own(memory: M) -> Page<M> {
+        let kept = memory.words().iter().map(|word| AtomicU64::new(word.load(Ordering::Relaxed))).collect();
+        Page { memory, kept }
+    }
+
+    /// Does it say what its owner has written? Others' damage is not looked for.
+    fn is_as_kept(&self) -> bool {
+        let mut words = self.memory.words().iter().zip(&self.kept).enumerate();
+        // The flag is set and cleared behind our back, and a wrong one costs a wake-up only.
+        words.all(|(at, (is, kept))| {
+            at == WAITING || is.load(Ordering::Relaxed) == kept.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Does the same to the memory and to what is kept of it.
+    fn write(&self, to: impl Fn(&[AtomicU64])) {
+        if !self.kept.is_empty() {
+            to(&self.kept);
+        }
+        to(self.memory.words());
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -183,7 +208,7 @@ impl<M: Memory> Page<M> {
     }
 
     fn store(&self, at: usize, value: u64) {
-        self.word(at).store(value, Ordering::Release);
+        self.write(|words| words[at].store(value, Ordering::Release));
     }
 
     /// Identity of the record that the role works with; 0: not known yet.
@@ -286,7 +311,7 @@ impl<M: Memory> Page<M> {
 
     /// Says that the loop has turned.
     pub fn set_beat(&self, now_ns: u64) {
-        self.word(BEAT).store(now_ns, Ordering::Relaxed);
+        self.write(|words| words[BEAT].store(now_ns, Ordering::Relaxed));
     }
 
     /// conv's proposal, if it is whole.
@@ -299,7 +324,8 @@ impl<M: Memory> Page<M> {
     /// conv proposes an epoch. All that it did before (retiring an old spool) is seen by whoever sees the proposal.
     pub fn set_proposal(&self, proposal: Proposal) {
         std::sync::atomic::fence(Ordering::Release);
-        store_checked(self.memory.words(), RECORD, [proposal.epoch as u64, proposal.nonce, 0, 0, 0, 0, 0]);
+        let content = [proposal.epoch as u64, proposal.nonce, 0, 0, 0, 0, 0];
+        self.write(|words| store_checked(words, RECORD, content));
     }
 
     /// log's grant, if it is whole.
@@ -312,7 +338,7 @@ impl<M: Memory> Page<M> {
     /// log grants an epoch, after the grant is on disk.
     pub fn set_grant(&self, g: Grant) {
         let content = [g.nonce, g.epoch as u64, g.base, g.source_id, g.index, g.source_seq, 0];
-        store_checked(self.memory.words(), RECORD, content);
+        self.write(|words| store_checked(words, RECORD, content));
     }
 
     /// Counter number `i` of the role.
@@ -323,15 +349,18 @@ impl<M: Memory> Page<M> {
     /// Sets the first counters, in the order of [`COUNTER_NAMES`].
     pub fn set_counters(&self, values: &[u64]) {
         for (i, value) in values.iter().take(64).enumerate() {
-            self.word(COUNTERS + i).store(*value, Ordering::Relaxed);
+            self.write(|words| words[COUNTERS + i].store(*value, Ordering::Relaxed));
         }
     }
 
-    /// The address at which the role receives.
-    pub fn address(&self) -> String {
+    /// The address at which the role receives; `None`: it says none, or something that nobody should print.
+    pub fn address(&self) -> Option<String> {
         let words = &self.memory.words()[ADDRESS..ADDRESS + ADDRESS_WORDS];
-        let bytes = words.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes());
-        String::from_utf8_lossy(&bytes.take_while(|b| *b != 0).collect::<Vec<_>>()).into_owned()
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        let (text, rest) = bytes.split_at_checked(end)?;
+        let sound = !text.is_empty() && text.iter().all(u8::is_ascii_graphic) && rest.iter().all(|b| *b == 0);
+        String::from_utf8(text.to_vec()).ok().filter(|_| sound)
     }
 
     /// Says at which address the role receives (at most 256 bytes).
@@ -377,29 +406,28 @@ pub struct OwnPage<S: Segments> {
 impl<S: Segments> OwnPage<S> {
     /// Takes over the page that an earlier life left, so that its readers need not look for a new one; else makes one.
     pub fn open(segments: S, name: &str, role: usize) -> Result<OwnPage<S>, SegmentError> {
-        let old = segments.open(name, Access::Write).and_then(|memory| Page::new(memory, role));
-        let page = match old {
-            Some(page) => page,
-            None => Page { memory: segments.create(name, WORDS, &mut |words| fill(words, role))? },
+        let old = segments.open(name, Access::Write).filter(|memory| is_whole(memory.words(), role));
+        let memory = match old {
+            Some(memory) => memory,
+            None => segments.create(name, WORDS, &mut |words| fill(words, role))?,
         };
-        Ok(OwnPage { segments, name: name.into(), role, page })
+        Ok(OwnPage { segments, name: name.into(), role, page: Page::own(memory) })
     }
 
-    /// Is the page still there under its name, with a header that peers accept? If not, it is made again with the same
-    /// content. True if it was remade.
+    /// Is the page still there under its name, and says what we have written? If not, it is made again with that. True if
+    /// it was remade.
     pub fn look(&mut self) -> Result<bool, SegmentError> {
-        let whole = is_whole(self.page.memory.words(), self.role);
-        if whole && self.segments.is_current(&self.name, &self.page.memory) {
+        if self.page.is_as_kept() && self.segments.is_current(&self.name, &self.page.memory) {
             return Ok(false);
         }
-        let (role, old) = (self.role, self.page.memory.words());
+        let (role, kept) = (self.role, &self.page.kept);
         let memory = self.segments.create(&self.name, WORDS, &mut |words| {
-            for (to, from) in words.iter().zip(old).skip(8) {
+            for (to, from) in words.iter().zip(kept).skip(8) {
                 to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             fill(words, role);
         })?;
-        self.page = Page { memory };
+        self.page = Page::own(memory);
         Ok(true)
     }
 }
@@ -451,4 +479,56 @@ impl<S: Segments> PeerPage<S> {
 /// A session number that differs from that of every other life.
 pub fn new_session() -> u64 {
     sys::wall_ns() | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Words(Vec<AtomicU64>);
+
+    impl Memory for Words {
+        fn words(&self) -> &[AtomicU64] {
+            &self.0
+        }
+    }
+
+    fn page() -> Page<Words> {
+        let words = Words((0..WORDS).map(|_| AtomicU64::new(0)).collect());
+        fill(words.words(), 1);
+        Page::own(words)
+    }
+
+    #[test]
+    fn an_address_is_checked_before_anybody_prints_it() {
+        let page = page();
+        assert_eq!(page.address(), None);
+        for text in ["shm:", "tcp:127.0.0.1:51337", &"a".repeat(256)] {
+            page.set_address(text);
+            assert_eq!(page.address().as_deref(), Some(text));
+        }
+        for bytes in [*b"shm:\x1b[2J", *b"shm:\0\0x\0", *b"a b\0\0\0\0\0", [0xc3, 0xa4, 0, 0, 0, 0, 0, 0]] {
+            page.set_address("");
+            page.memory.words()[ADDRESS].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+            assert_eq!(page.address(), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn damage_anywhere_is_seen() {
+        let page = page();
+        page.begin(5, 6, 7, 8);
+        page.set_identity(1, 2);
+        page.set_grant(Grant { nonce: 1, epoch: 2, ..Grant::default() });
+        page.set_counters(&[1, 2, 3]);
+        page.set_durable(9);
+        assert!(page.is_as_kept());
+        for at in (0..WORDS).filter(|at| *at != WAITING) {
+            let word = &page.memory.words()[at];
+            word.fetch_xor(1 << 40, Ordering::Relaxed);
+            assert!(!page.is_as_kept(), "word {at}");
+            word.fetch_xor(1 << 40, Ordering::Relaxed);
+        }
+        assert!(page.is_as_kept());
+    }
 }

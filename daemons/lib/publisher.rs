@@ -17,6 +17,10 @@ pub const LOOK_NS: u64 = 100_000_000;
 /// at once, so this is what a lost bell costs. Looking every `LOOK_NS` at rest too would double the wake-ups.
 pub const REST_NS: u64 = 200_000_000;
 
+/// A record of log's that does not fit the spool is told of after so long, ns: a damaged page says the same, until its owner
+/// makes it anew at the next look.
+const FOREIGN_NS: u64 = 3 * LOOK_NS;
+
 /// What the configuration says of the spool.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -121,6 +125,8 @@ pub struct Publisher<S: Segments> {
     log_address: Option<String>,
     /// It receives elsewhere.
     wrong_address: bool,
+    /// log's record does not fit the spool since then (CLOCK_MONOTONIC, ns), and was it said?
+    foreign: Option<(u64, bool)>,
     /// Does the bell fence by itself?
     fenced: bool,
     remade: u64,
@@ -153,6 +159,7 @@ impl<S: Segments + Clone> Publisher<S> {
             retry_ns: 0,
             log_address: None,
             wrong_address: false,
+            foreign: None,
             fenced: true,
             remade: 0,
             events: Vec::new(),
@@ -201,7 +208,7 @@ impl<S: Segments + Clone> Publisher<S> {
             self.resume();
         }
         self.state = match &self.spool {
-            Some(_) => self.standing(),
+            Some(_) => self.standing(now_ns),
             None if self.unread => State::NoSpool,
             None => self.cold_start(now_ns),
         };
@@ -229,8 +236,9 @@ impl<S: Segments + Clone> Publisher<S> {
     /// Rule E7: a receiver that listens elsewhere would never get what is sent here.
     fn check_address(&mut self) {
         let (Some(here), Some(log)) = (&self.log_address, self.log.get()) else { return };
-        let there = log.address();
-        let wrong = !there.is_empty() && there != *here;
+        // What is no address at all is damage, which ipc-log mends at its next look.
+        let Some(there) = log.address() else { return };
+        let wrong = there != *here;
         if wrong && !self.wrong_address {
             self.events.push(Event::WrongAddress { there, here: here.clone() });
         }
@@ -277,7 +285,7 @@ impl<S: Segments + Clone> Publisher<S> {
         }
     }
 
-    fn standing(&mut self) -> State {
+    fn standing(&mut self, now_ns: u64) -> State {
         let (Some(spool), Some(log)) = (&self.spool, self.log.get()) else { return State::WaitingForLog };
         // 0: log is just starting. A moment between log's two stores of durable shows no value.
         let (header, log_id, Some(durable)) = (spool.header(), log.log_id(), log.durable()) else {
@@ -285,11 +293,14 @@ impl<S: Segments + Clone> Publisher<S> {
         };
         if log_id != 0 && (log_id != header.log_id || durable < spool.tail()) {
             let event = Event::Foreign { spool: header.log_id, log: log_id, tail: spool.tail(), durable };
-            if self.state != State::ForeignLog {
+            let (since, told) = self.foreign.get_or_insert((now_ns, false));
+            if !*told && now_ns.saturating_sub(*since) >= FOREIGN_NS {
+                *told = true;
                 self.events.push(event);
             }
             return State::ForeignLog;
         }
+        self.foreign = None;
         if self.is_superseded() {
             return State::ForeignLog;
         }
@@ -323,7 +334,7 @@ impl<S: Segments + Clone> Publisher<S> {
             if now_ns >= self.retry_ns {
                 self.begin_epoch(log_id, grant, now_ns);
             }
-            return if self.spool.is_some() { self.standing() } else { State::Starting };
+            return if self.spool.is_some() { self.standing(now_ns) } else { State::Starting };
         }
         if self.proposal.is_none_or(|mine| mine.epoch <= granted) {
             let epoch = granted.max(self.epoch_seen).saturating_add(1);

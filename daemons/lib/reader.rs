@@ -8,7 +8,7 @@ use crate::disk::{DirDisk, DirError, Disk, DiskError, read_full};
 use crate::header::{ChannelRow, HEADER_LEN, Header, Segment, segments};
 use crate::mark::{MARK, Mark, read_newest};
 use crate::segment_file::SegmentFile;
-use crate::summary::Summary;
+use crate::summary::{SUMMARY, Summary};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -127,6 +127,11 @@ impl RecordReader {
     /// What is known of entries that were removed. `None`: there is no summary, or it is damaged or that of another record.
     pub fn summary(&self) -> Result<Option<Summary>, ReadError> {
         Ok(Summary::read(&self.disk)?.filter(|summary| summary.log_id == self.log_id()))
+    }
+
+    /// Is there a summary that says nothing, as it is damaged or that of another record?
+    pub fn summary_is_damaged(&self) -> Result<bool, ReadError> {
+        Ok(self.disk.open(SUMMARY).is_ok() && self.summary()?.is_none())
     }
 
     /// Puts entries `from_seq ..` into `out`, in place of what it held: at most `max_entries` and [`MAX_READ`], and

@@ -436,7 +436,7 @@ mod tests {
     const FIRST: &str = "00000000000000000001.seg";
 
     fn open(dir: &Path) -> Result<(Record<DirDisk>, Recovered), RecordError> {
-        let disk = DirDisk::open(dir, 0o640).unwrap();
+        let disk = DirDisk::open(dir).unwrap();
         Record::open(disk, Settings { segment_entries: 10, channels: Vec::new() }, 42, || 9)
     }
 
@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn a_record_has_one_writer() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = DirDisk::open(&dir.path().join("state/log"), 0o640).unwrap();
+        let disk = DirDisk::open(&dir.path().join("state/log")).unwrap();
         let lock = disk.lock().unwrap();
         assert!(matches!(disk.lock(), Err(crate::disk::DirError::Busy { .. })));
         drop(lock);

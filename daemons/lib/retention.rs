@@ -24,99 +24,107 @@ pub struct Keep {
     pub time: Option<Duration>,
 }
 
-/// Removes the oldest segments of record `log_id` that are not to be kept at `now_ns` (wall clock, since 1970). Others must
-/// not do so at the same time. The summary holds what these settings of the statistics ask for; it is made durable after
-/// each segment, so that a stop loses no more than the work on one. Returns the summary if there was anything to remove.
-///
-/// # Errors
-/// What the disk refused. The record is as it was, or begins later; call again.
-pub fn remove_oldest<D: Disk>(
-    disk: &D,
-    log_id: u64,
-    keep: Keep,
-    settings: &Settings,
-    now_ns: u64,
-) -> Result<Option<Summary>, DiskError> {
-    let mut last = None;
-    while let Some(summary) = remove_next(disk, log_id, keep, settings, now_ns)? {
-        last = Some(summary);
-    }
-    Ok(last)
+/// What of which record is to be removed, and when.
+pub struct Retention<'a, D> {
+    /// Where the record is.
+    pub disk: &'a D,
+    /// Which one it is.
+    pub log_id: u64,
+    /// What is kept of it.
+    pub keep: Keep,
+    /// The summary holds what these settings of the statistics ask for.
+    pub settings: &'a Settings,
+    /// Wall clock, ns since 1970.
+    pub now_ns: u64,
 }
 
-/// Sums up and removes one segment, and what is left of those that were summed up before.
-fn remove_next<D: Disk>(
-    disk: &D,
-    log_id: u64,
-    keep: Keep,
-    settings: &Settings,
-    now_ns: u64,
-) -> Result<Option<Summary>, DiskError> {
-    let names = disk.list().map_err(|e| DiskError::new(disk, "list", "", e))?;
-    let segments = segments(&names);
-    let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
-    let mut summary =
-        summary.map_or_else(|| Summary::new(log_id, settings), |summary| summary.go_on_with(settings));
-    // What a crash has left of those that were removed before goes too.
-    let left = segments.windows(2).take_while(|pair| pair.iter().all(|s| s.first <= summary.n() + 1)).count();
-    let kept = first_kept(disk, &segments, keep, now_ns)?.clamp(left, left + 1);
-    let Some(going) = segments.get(..kept).filter(|going| !going.is_empty()) else {
-        return Ok(None);
-    };
-    let first = segments.get(kept).map_or(1, |segment| segment.first);
-    if summary.n() + 1 < first {
-        sum_up(disk, &segments, first, &mut summary)?;
-        summary.write(disk)?;
-    } else {
-        // It may have been put in place without reaching the disk.
-        disk.sync_dir().map_err(|e| DiskError::new(disk, "sync the directory of", SUMMARY, e))?;
+impl<D: Disk> Retention<'_, D> {
+    /// Removes the oldest segments that are not to be kept. Others must not do so at the same time. The summary is made
+    /// durable after each segment, so that a stop loses no more than the work on one. Returns the summary if there was
+    /// anything to remove.
+    ///
+    /// # Errors
+    /// What the disk refused. The record is as it was, or begins later; call again.
+    pub fn remove_oldest(&self) -> Result<Option<Summary>, DiskError> {
+        let mut last = None;
+        while let Some(summary) = self.remove_next()? {
+            last = Some(summary);
+        }
+        Ok(last)
     }
-    // Also what does not count: a `.bad` one, or one that was compressed and not yet removed.
-    let mut gone: Vec<Segment> = names.iter().filter_map(|name| Segment::from_name(name)).collect();
-    gone.retain(|segment| segment.first < first);
-    gone.sort_unstable();
-    debug_assert!(gone.len() >= going.len());
-    for segment in gone {
-        match disk.remove(&segment.name()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(DiskError::new(disk, "remove", &segment.name(), e));
+
+    /// Sums up and removes one segment, and what is left of those that were summed up before.
+    fn remove_next(&self) -> Result<Option<Summary>, DiskError> {
+        let Retention { disk, log_id, settings, .. } = *self;
+        let names = disk.list().map_err(|e| DiskError::new(disk, "list", "", e))?;
+        let segments = segments(&names);
+        let summary = Summary::read(disk)?.filter(|summary| summary.log_id == log_id);
+        let mut summary =
+            summary.map_or_else(|| Summary::new(log_id, settings), |summary| summary.go_on_with(settings));
+        // What a crash has left of those that were removed before goes too.
+        let left =
+            segments.windows(2).take_while(|pair| pair.iter().all(|s| s.first <= summary.n() + 1)).count();
+        let kept = self.first_kept(&segments)?.clamp(left, left + 1);
+        let Some(going) = segments.get(..kept).filter(|going| !going.is_empty()) else {
+            return Ok(None);
+        };
+        let first = segments.get(kept).map_or(1, |segment| segment.first);
+        if summary.n() + 1 < first {
+            sum_up(disk, &segments, first, &mut summary)?;
+            summary.write(disk)?;
+        } else {
+            // It may have been put in place without reaching the disk.
+            disk.sync_dir().map_err(|e| DiskError::new(disk, "sync the directory of", SUMMARY, e))?;
+        }
+        // Also what does not count: a `.bad` one, or one that was compressed and not yet removed.
+        let mut gone: Vec<Segment> = names.iter().filter_map(|name| Segment::from_name(name)).collect();
+        gone.retain(|segment| segment.first < first);
+        gone.sort_unstable();
+        debug_assert!(gone.len() >= going.len());
+        for segment in gone {
+            match disk.remove(&segment.name()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(DiskError::new(disk, "remove", &segment.name(), e));
+                }
+                _ => {}
             }
-            _ => {}
         }
+        Ok(Some(summary))
     }
-    Ok(Some(summary))
-}
 
-/// The index of the first segment that stays.
-fn first_kept<D: Disk>(disk: &D, segments: &[Segment], keep: Keep, now_ns: u64) -> Result<usize, DiskError> {
-    let mut sizes = Vec::new();
-    for segment in segments {
-        let len = disk.open(&segment.name()).and_then(|file| disk.len(&file));
-        sizes.push(len.map_err(|e| DiskError::new(disk, "measure", &segment.name(), e))?);
-    }
-    let mut total: u64 = sizes.iter().sum();
-    let mut kept = 0;
-    for (pair, size) in segments.windows(2).zip(sizes) {
-        let [_, next] = pair else { break };
-        let too_many = keep.size.is_some_and(|most| total > most);
-        if !too_many && !is_too_old(disk, *next, keep, now_ns)? {
-            break;
+    /// The index of the first segment that stays.
+    fn first_kept(&self, segments: &[Segment]) -> Result<usize, DiskError> {
+        let Retention { disk, keep, .. } = *self;
+        let mut sizes = Vec::new();
+        for segment in segments {
+            let len = disk.open(&segment.name()).and_then(|file| disk.len(&file));
+            sizes.push(len.map_err(|e| DiskError::new(disk, "measure", &segment.name(), e))?);
         }
-        total -= size;
-        kept += 1;
+        let mut total: u64 = sizes.iter().sum();
+        let mut kept = 0;
+        for (pair, size) in segments.windows(2).zip(sizes) {
+            let [_, next] = pair else { break };
+            let too_many = keep.size.is_some_and(|most| total > most);
+            if !too_many && !self.is_too_old(*next)? {
+                break;
+            }
+            total -= size;
+            kept += 1;
+        }
+        Ok(kept)
     }
-    Ok(kept)
-}
 
-/// Is everything before this segment too old? It was made when the last entry before it had been written.
-fn is_too_old<D: Disk>(disk: &D, next: Segment, keep: Keep, now_ns: u64) -> Result<bool, DiskError> {
-    let Some(time) = keep.time else { return Ok(false) };
-    let fail = |e| DiskError::new(disk, "read", &next.name(), e);
-    let file = disk.open(&next.name()).map_err(fail)?;
-    let mut b = vec![0; HEADER_LEN];
-    read_full(disk, &file, &mut b, 0).map_err(fail)?;
-    let created_ns = Header::decode(&b).map_or(now_ns, |header| header.created_ns);
-    Ok(now_ns.saturating_sub(created_ns) as u128 > time.as_nanos())
+    /// Is everything before this segment too old? It was made when the last entry before it had been written.
+    fn is_too_old(&self, next: Segment) -> Result<bool, DiskError> {
+        let Retention { disk, now_ns, .. } = *self;
+        let Some(time) = self.keep.time else { return Ok(false) };
+        let fail = |e| DiskError::new(disk, "read", &next.name(), e);
+        let file = disk.open(&next.name()).map_err(fail)?;
+        let mut b = vec![0; HEADER_LEN];
+        read_full(disk, &file, &mut b, 0).map_err(fail)?;
+        let created_ns = Header::decode(&b).map_or(now_ns, |header| header.created_ns);
+        Ok(now_ns.saturating_sub(created_ns) as u128 > time.as_nanos())
+    }
 }
 
 /// Goes on with the summary up to the entry before `first`.
@@ -161,7 +169,7 @@ mod tests {
     use crate::entry::{Entry, LEN, Reason};
     use crate::fold::Fold;
     use crate::reader::RecordReader;
-    use crate::record::{Record, RecordError, Settings};
+    use crate::record::{self, Record, RecordError};
     use std::fs;
     use std::path::Path;
 
@@ -169,8 +177,8 @@ mod tests {
     const COUNT: u64 = 330;
 
     fn open(dir: &Path) -> Result<Record<DirDisk>, RecordError> {
-        let settings = Settings { segment_entries: SIZE, channels: Vec::new() };
-        Ok(Record::open(DirDisk::open(dir, 0o640).unwrap(), settings, 42, || 1000)?.0)
+        let settings = record::Settings { segment_entries: SIZE, channels: Vec::new() };
+        Ok(Record::open(DirDisk::open(dir).unwrap(), settings, 42, || 1000)?.0)
     }
 
     /// Two epochs on grids, with losses on the way: entry 50 is one.
@@ -196,9 +204,13 @@ mod tests {
         dir
     }
 
+    fn remove_at(dir: &Path, keep: Keep, now_ns: u64) -> Option<Summary> {
+        let disk = &DirDisk::open(dir).unwrap();
+        Retention { disk, log_id: 42, keep, settings: &Settings::default(), now_ns }.remove_oldest().unwrap()
+    }
+
     fn remove(dir: &Path, size: u64) -> Option<Summary> {
-        let keep = Keep { size: Some(size), time: None };
-        remove_oldest(&DirDisk::open(dir, 0o640).unwrap(), 42, keep, &Default::default(), 0).unwrap()
+        remove_at(dir, Keep { size: Some(size), time: None }, 0)
     }
 
     fn folded(n: u64) -> (Fold, Audit) {
@@ -215,10 +227,10 @@ mod tests {
     #[test]
     fn what_was_removed_stays_in_the_summary() {
         let dir = record();
-        compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| false).unwrap();
+        compress_sealed(&DirDisk::open(dir.path()).unwrap(), &|_| false).unwrap();
         assert!(remove(dir.path(), 7 * SEGMENT).is_none());
         for (size, n) in [(6 * SEGMENT, 50), (4 * SEGMENT, 150), (3 * SEGMENT, 200), (0, 300)] {
-            compress_sealed(&DirDisk::open(dir.path(), 0o640).unwrap(), &|_| size == 0).unwrap();
+            compress_sealed(&DirDisk::open(dir.path()).unwrap(), &|_| size == 0).unwrap();
             let summary = remove(dir.path(), size).unwrap();
             let (fold, audit) = folded(n);
             assert_eq!((summary.n(), &summary.fold), (n, &fold));
@@ -263,11 +275,10 @@ mod tests {
     #[test]
     fn old_segments_go_when_their_last_entry_is_too_old() {
         let dir = record();
-        let disk = DirDisk::open(dir.path(), 0o640).unwrap();
         let keep = Keep { size: None, time: Some(Duration::from_nanos(500)) };
-        assert!(remove_oldest(&disk, 42, keep, &Default::default(), 1500).unwrap().is_none());
-        assert_eq!(remove_oldest(&disk, 42, keep, &Default::default(), 1501).unwrap().unwrap().n(), 300);
-        assert!(remove_oldest(&disk, 42, keep, &Default::default(), 1501).unwrap().is_none());
+        assert!(remove_at(dir.path(), keep, 1500).is_none());
+        assert_eq!(remove_at(dir.path(), keep, 1501).unwrap().n(), 300);
+        assert!(remove_at(dir.path(), keep, 1501).is_none());
     }
 
     #[test]

@@ -7,12 +7,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, Stat};
 use shared_memory::ShmemConf;
 
+use crate::names::{Names, Scope};
 use crate::sys::{self, Map};
 
 /// Where the kernel keeps POSIX shared memory.
@@ -37,9 +39,8 @@ pub struct Copied(Vec<AtomicU64>);
 
 impl Copied {
     /// Reads up to `words` words of the segment; `None` if there is none, or it is a placeholder.
-    pub fn read(name: &str, words: usize) -> Option<Copied> {
-        let mut bytes = Vec::new();
-        Shm::file(name, Access::Read).ok()?.take(8 * words as u64).read_to_end(&mut bytes).ok()?;
+    pub fn read(shm: &Shm, name: &str, words: usize) -> Option<Copied> {
+        let bytes = shm.bytes(name, 8 * words).ok()?;
         let word = |b: &[u8; 8]| AtomicU64::new(u64::from_le_bytes(*b));
         let (chunks, _) = bytes.as_chunks::<8>();
         (!chunks.is_empty()).then(|| Copied(chunks.iter().map(word).collect()))
@@ -124,16 +125,44 @@ pub enum SegmentError {
     },
 }
 
-/// /dev/shm itself.
+/// /dev/shm itself, as one instance uses it.
 #[derive(Clone, Debug)]
 pub struct Shm {
-    mode: u32,
+    names: Names,
 }
 
 impl Shm {
-    /// Segments made here get `mode` (no bits for others).
-    pub fn new(mode: u32) -> Shm {
-        Shm { mode: mode & 0o770 }
+    /// For the segments of this instance.
+    pub fn of(names: &Names) -> Shm {
+        Shm { names: names.clone() }
+    }
+
+    /// Up to `most` bytes of a segment, as they are now.
+    pub fn bytes(&self, name: &str, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file(name, Access::Read)?.take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Who must own a segment: this user; or the user of its role, to whom the superuser has given the role's lock, in a
+    /// directory where nobody else can make one.
+    fn owner(&self, name: &str) -> Option<u32> {
+        match self.names.scope() {
+            Scope::User => Some(rustix::process::geteuid().as_raw()),
+            Scope::System => {
+                let lock = self.names.lock(self.names.role_of(name)?);
+                std::fs::symlink_metadata(lock).ok().map(|meta| meta.uid())
+            }
+        }
+    }
+
+    /// Only a plain file of its owner with one name that nobody else may write will do; an empty one is a placeholder.
+    fn is_proper(&self, name: &str, stat: &Stat) -> bool {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_mode & !self.names.mode() & 0o077 == 0
+            && stat.st_nlink == 1
+            && Some(stat.st_uid) == self.owner(name)
+            && (1..=LEN_MAX).contains(&(stat.st_size as u64))
     }
 
     fn path(name: &str) -> PathBuf {
@@ -141,14 +170,14 @@ impl Shm {
     }
 
     /// Opens without following links.
-    fn file(name: &str, access: Access) -> io::Result<File> {
+    fn file(&self, name: &str, access: Access) -> io::Result<File> {
         let flags = match access {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(Shm::path(name), flags, Mode::empty())?);
-        if !proper(&rustix::fs::fstat(&file)?) {
+        if !self.is_proper(name, &rustix::fs::fstat(&file)?) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(file)
@@ -170,25 +199,17 @@ impl Shm {
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len)
             .map_err(|why| SegmentError::Reserve { name: name.into(), len, why: why.into() })?;
         // umask has cut the mode
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode)).map_err(|e| create(e.to_string()))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(self.names.mode()))
+            .map_err(|e| create(e.to_string()))?;
         Map::writable(File::from(file), len as usize).map_err(|e| create(e.to_string()))
     }
-}
-
-/// Only a plain file of ours with one name that nobody else may touch will do; an empty one is a placeholder.
-fn proper(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-        && stat.st_mode & 0o007 == 0
-        && stat.st_nlink == 1
-        && stat.st_uid == rustix::process::geteuid().as_raw()
-        && (1..=LEN_MAX).contains(&(stat.st_size as u64))
 }
 
 impl Segments for Shm {
     type Mem = Map;
 
     fn open(&self, name: &str, access: Access) -> Option<Map> {
-        let file = Shm::file(name, access).ok()?;
+        let file = self.file(name, access).ok()?;
         let len = (file.metadata().ok()?.len() & !7) as usize;
         match access {
             Access::Read => Map::readable(file, len).ok(),
@@ -198,7 +219,7 @@ impl Segments for Shm {
 
     fn exists(&self, name: &str) -> bool {
         let stat = rustix::fs::statat(rustix::fs::CWD, Shm::path(name), AtFlags::SYMLINK_NOFOLLOW);
-        stat.is_ok_and(|s| proper(&s))
+        stat.is_ok_and(|s| self.is_proper(name, &s))
     }
 
     fn create(
@@ -250,6 +271,10 @@ mod tests {
     use super::*;
     use std::sync::atomic::Ordering::Relaxed;
 
+    fn shm() -> Shm {
+        Shm::of(&Names::for_user(Some("test")).unwrap())
+    }
+
     fn name(what: &str) -> String {
         format!("ipc-pipeline@test-{}-{:x}.{what}", std::process::id(), fastrand::u32(..))
     }
@@ -263,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_segment_appears_whole_and_is_shared() {
-        let shm = Shm::new(0o600);
+        let shm = shm();
         let n = Gone(name("a"));
         assert!(shm.open(&n.0, Access::Read).is_none());
         let a = shm
@@ -288,7 +313,7 @@ mod tests {
     #[test]
     fn improper_files_are_refused() {
         use std::os::unix::fs::PermissionsExt;
-        let shm = Shm::new(0o600);
+        let shm = shm();
         let (n, link) = (Gone(name("b")), Gone(name("c")));
         std::fs::write(Shm::path(&n.0), [0; 64]).unwrap();
         assert!(shm.open(&n.0, Access::Read).is_none(), "others may read it");

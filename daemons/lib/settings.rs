@@ -1,10 +1,11 @@
-//! What the statistics are asked for beside the totals: percentiles, an average with fading weights, windows.
+//! What the statistics are asked for beside the totals: percentiles, an average with fading weights, windows, alarms.
 //!
 //! All of it in integers, so that the same settings over the same entries always give the same bits.
 #![forbid(unsafe_code)]
 
 use crate::decimal::Decimal;
 use crate::fields::{get_u32, get_u64, put};
+use crate::limits::Limits;
 use std::fmt;
 
 /// Most percentiles.
@@ -13,7 +14,7 @@ pub const PERCENTILES_MAX: usize = 8;
 pub const WINDOWS_MAX: usize = 4;
 /// Most steps in a window.
 pub const STEPS_MAX: u64 = 64;
-/// Size of [`Settings`] in bytes.
+/// Size of [`Settings`] without limits in bytes.
 pub const SETTINGS_LEN: usize = 144;
 
 /// Digits after the point that a percentile may have.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub ewma: Option<Weight>,
     /// At most [`WINDOWS_MAX`]; window w of a snapshot is number w - 1 here.
     pub windows: Vec<Window>,
+    /// Limits by number of the channel, rising; none of them is empty.
+    pub limits: Vec<(u16, Limits)>,
 }
 
 /// A percentile: 0 to 100 in steps of a millionth.
@@ -64,7 +67,12 @@ impl Settings {
         *self == Settings::default()
     }
 
-    /// The bytes as docs/formats.md orders them.
+    /// The limits of a channel; `None`: it has none.
+    pub fn limits_of(&self, channel: u16) -> Option<&Limits> {
+        self.limits.iter().find(|(number, _)| *number == channel).map(|(_, limits)| limits)
+    }
+
+    /// The bytes of all but the limits, as docs/formats.md orders them.
     pub fn to_bytes(&self) -> [u8; SETTINGS_LEN] {
         let mut b = [0; SETTINGS_LEN];
         put(&mut b, 0, (self.percentiles.len() as u32).to_le_bytes());
@@ -82,7 +90,7 @@ impl Settings {
         b
     }
 
-    /// The settings in these bytes; `None` if [`Settings::to_bytes`] makes no such bytes.
+    /// The settings in these bytes, without limits; `None` if [`Settings::to_bytes`] makes no such bytes.
     pub fn from_bytes(b: &[u8; SETTINGS_LEN]) -> Option<Settings> {
         let [percentiles, windows] = [0, 4].map(|at| get_u32(b, at) as usize);
         if percentiles > PERCENTILES_MAX || windows > WINDOWS_MAX {
@@ -97,6 +105,7 @@ impl Settings {
                 .collect::<Option<_>>()?,
             ewma: if ewma == 0 { None } else { Some(Weight::new(ewma)?) },
             windows: (0..windows).map(|i| window(WINDOWS_AT + WINDOW_LEN * i)).collect::<Option<_>>()?,
+            limits: Vec::new(),
         };
         (settings.to_bytes() == *b).then_some(settings)
     }
@@ -301,6 +310,7 @@ mod tests {
             percentiles: vec![Percentile::new(50_000_000).unwrap(); PERCENTILES_MAX],
             ewma: Weight::new(1 << 32),
             windows: vec![Window::new(Unit::Samples, 640, 10).unwrap(); WINDOWS_MAX],
+            limits: Vec::new(),
         };
         for settings in [Settings::default(), all.clone()] {
             assert_eq!(Settings::from_bytes(&settings.to_bytes()), Some(settings));

@@ -7,7 +7,8 @@
 
 use crate::entry::MAX_CHANNELS;
 use crate::fields::{get, get_u16, get_u32, get_u64, put};
-use crate::fold::{Fold, Losses, Rate, Span, Stats};
+use crate::fold::{Alarm, Alarms, Fold, Losses, Rate, Span, Stats};
+use crate::limits::Limits;
 use crate::settings::{PERCENTILES_MAX, Percentile, Settings, Unit, WINDOWS_MAX, Weight, Window};
 use thiserror::Error;
 
@@ -35,6 +36,7 @@ const LOG_ID_AT: usize = 136;
 const WINDOW_AT: usize = 144;
 const PERCENTILES_AT: usize = 184;
 const CODES_AT: usize = 216;
+const LIMITS_AT: usize = 304;
 const CRC_AT: usize = ROW_LEN - 4;
 
 /// What stat says about a record after entry `n`.
@@ -71,8 +73,12 @@ pub struct Row {
     pub ewma: Option<i64>,
     /// How the channel changes; `None` without two samples in this epoch, and in windows.
     pub rate: Option<Rate>,
-    /// The alarms of the channel; all 0 in windows.
+    /// What the channel is watched for; `None` if for nothing, and in windows.
+    pub limits: Option<Limits>,
+    /// Its alarms by its samples; none is on in windows.
     pub alarm: Alarm,
+    /// No sample has come for too long, by the clock and so no statistic: set by ipc-stat, not by a fold.
+    pub stale: bool,
 }
 
 /// Which window a row is about.
@@ -85,19 +91,6 @@ pub struct InWindow {
     /// Where the last closed one lies: positions `from..to` of the epoch, in ns or counted in samples. `None`: none is closed
     /// in this epoch yet.
     pub span: Option<(u64, u64)>,
-}
-
-/// The state of a channel's alarms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Alarm {
-    /// Number of the state; 0: none.
-    pub state: u8,
-    /// Number of the state of the stale alarm; 0: none.
-    pub stale: u8,
-    /// How often the state has changed.
-    pub changes: u64,
-    /// Seq of the entry of the last change.
-    pub seq: u64,
 }
 
 /// Why bytes are no snapshot.
@@ -200,6 +193,7 @@ impl Snapshot {
             percentiles: first.into_iter().flat_map(|row| &row.percentiles).map(|(p, _)| *p).collect(),
             ewma: first.and_then(|row| row.weight),
             windows: windows.map(|(_, of)| of.window).collect(),
+            limits: self.totals().filter_map(|row| Some((row.channel, row.limits?))).collect(),
         }
     }
 
@@ -266,13 +260,14 @@ impl Snapshot {
     fn is_plausible(&self) -> bool {
         let samples: u128 = self.totals().map(|row| row.stats.count as u128).sum();
         let windows = self.settings().windows;
+        let n = self.n;
         let each = self.rows.chunks(1 + windows.len());
         let numbers: Vec<u16> = each.clone().filter_map(|rows| Some(rows.first()?.channel)).collect();
         samples + self.losses.corrupt as u128 <= self.n as u128
             && numbers.is_sorted_by(|a, b| a < b)
             && numbers.iter().all(|channel| (*channel as usize) < MAX_CHANNELS)
             && each.clone().all(|rows| are_of_one_channel(rows, &windows))
-            && self.rows.iter().all(Row::is_plausible)
+            && self.rows.iter().all(|row| row.is_plausible(n))
     }
 }
 
@@ -295,6 +290,8 @@ fn rows_of(fold: &Fold, channel: u16, stats: &Stats) -> Vec<Row> {
         weight: settings.ewma,
         ewma: fold.ewma(channel),
         rate: fold.rate(channel),
+        limits: settings.limits_of(channel).copied(),
+        alarm: fold.alarm(channel),
         ..Row::default()
     }];
     for (number, window) in (1..).zip(&settings.windows) {
@@ -322,6 +319,11 @@ fn are_of_one_channel(rows: &[Row], windows: &[Window]) -> bool {
 }
 
 impl Row {
+    /// The names of the alarms that are on, like `high+stale`; nothing if none is.
+    pub fn alarms(&self) -> String {
+        self.alarm.on.names().chain(self.stale.then_some("stale")).collect::<Vec<_>>().join("+")
+    }
+
     /// What stands behind the part that all layouts have.
     fn write(&self, b: &mut [u8; ROW_LEN]) {
         if let Some(InWindow { number, window, span }) = self.window {
@@ -343,9 +345,12 @@ impl Row {
         put(b, 256, self.ewma.unwrap_or(0).to_le_bytes());
         put(b, 264, self.rate.map_or(0, |rate| rate.change).to_le_bytes());
         put(b, 272, self.rate.map_or(0, |rate| rate.time_ns).to_le_bytes());
-        put(b, 280, [self.alarm.state, self.alarm.stale]);
+        put(b, 280, [self.alarm.on.bits(), self.stale.into()]);
         put(b, 288, self.alarm.changes.to_le_bytes());
         put(b, 296, self.alarm.seq.to_le_bytes());
+        if let Some(limits) = &self.limits {
+            put(b, LIMITS_AT, limits.to_bytes());
+        }
     }
 
     fn read(b: &[u8; ROW_LEN]) -> Option<Row> {
@@ -364,7 +369,7 @@ impl Row {
             let code = (known == 1).then(|| get_u32(b, CODES_AT + 4 * i) as i32);
             Some((Percentile::new(get_u32(b, PERCENTILES_AT + 4 * i))?, code))
         };
-        let [state, stale] = get(b, 280);
+        let [on, stale] = get(b, 280);
         Some(Row {
             channel: get_u16(b, 20),
             window,
@@ -375,13 +380,19 @@ impl Row {
             weight: Weight::new(weight),
             ewma: (has_ewma == 1).then_some(ewma as i64),
             rate: (time_ns > 0).then_some(Rate { change: change as i64, time_ns }),
-            alarm: Alarm { state, stale, changes, seq },
+            limits: Limits::from_bytes(&get(b, LIMITS_AT)),
+            alarm: Alarm { on: Alarms::from_bits(on)?, changes, seq },
+            stale: stale == 1,
         })
     }
 
-    fn is_plausible(&self) -> bool {
-        let empty = self.window.is_some() && self.stats == Stats::default();
-        empty || self.stats.is_plausible()
+    fn is_plausible(&self, n: u64) -> bool {
+        let in_window = self.window.is_some();
+        let empty = in_window && self.stats == Stats::default();
+        let watched = self.limits.is_some() || self.alarm != Alarm::default() || self.stale;
+        (empty || self.stats.is_plausible())
+            && self.alarm.is_plausible(self.limits.as_ref(), n)
+            && !(in_window && watched)
     }
 }
 
@@ -389,6 +400,7 @@ impl Row {
 mod tests {
     use super::*;
     use crate::entry::{Entry, Reason};
+    use crate::limits::{Limit, Slope};
 
     fn settings() -> Settings {
         let window = |unit, size, step| Window::new(unit, size, step).unwrap();
@@ -400,6 +412,7 @@ mod tests {
                 window(Unit::Samples, 1, 1),
                 window(Unit::Time, 1000, 1000),
             ],
+            limits: Vec::new(),
         }
     }
 
@@ -470,12 +483,17 @@ mod tests {
         assert_eq!([24, 152, 160, 168, 176].map(|at| get_u64(window, at)), [0, 20, 10, 50, 70]);
         // One that is not closed yet.
         assert_eq!([168, 176].map(|at| get_u64(&rows, 3 * ROW_LEN + at)), [0, 0]);
-        let alarm = Alarm { state: 3, stale: 1, changes: 8, seq: 9 };
+        let limits =
+            Limits { high: Limit::above(10, 7), low: Limit::below(-9, -8), rate: Slope::new(3, 2), hits: 5 };
         let mut alarmed = full(1);
-        alarmed.rows[0].alarm = alarm;
+        let alarm = Alarm { on: Alarms::from_bits(3).unwrap(), changes: 2, seq: 4 };
+        alarmed.rows[0] = Row { limits: Some(limits), alarm, stale: true, ..alarmed.rows[0].clone() };
         let bytes = alarmed.encode();
-        assert_eq!((bytes[280], bytes[281], get_u64(&bytes, 288), get_u64(&bytes, 296)), (3, 1, 8, 9));
-        assert_eq!(Snapshot::decode(&bytes).unwrap().rows[0].alarm, alarm);
+        assert_eq!((bytes[280], bytes[281], get_u64(&bytes, 288), get_u64(&bytes, 296)), (3, 1, 2, 4));
+        assert_eq!((bytes[304], bytes[305], get_u32(&bytes, 308)), (1, 2, 5));
+        assert_eq!([312, 316, 320, 324].map(|at| get_u32(&bytes, at) as i32), [10, 7, -9, -8]);
+        assert_eq!([328, 336].map(|at| get_u64(&bytes, at)), [3, 2]);
+        assert_eq!(Snapshot::decode(&bytes), Ok(alarmed));
     }
 
     #[test]

@@ -151,8 +151,8 @@ pub struct Position {
     pub full: u64,
     /// Bad inputs of this epoch.
     pub bad: u64,
-    /// Ticks of this epoch that passed untaken.
-    pub missed: u64,
+    /// Ticks of this epoch that are empty: missed, or unread.
+    pub empty: u64,
 }
 
 /// Samples dropped since `head`, not yet in a LOSS entry.
@@ -194,8 +194,8 @@ fn ring<'m>(words: &'m [AtomicU64], capacity: u64) -> Ring<'m> {
 
 fn load_position(words: &[AtomicU64], head: u64) -> Option<Position> {
     POSITION.iter().find_map(|&at| {
-        let [seq, index, tick, samples, full, bad, missed] = load_checked::<7>(words, at)?;
-        (seq == head).then_some(Position { index, tick, samples, full, bad, missed })
+        let [seq, index, tick, samples, full, bad, empty] = load_checked::<7>(words, at)?;
+        (seq == head).then_some(Position { index, tick, samples, full, bad, empty })
     })
 }
 
@@ -429,8 +429,8 @@ impl<M: Memory> SpoolWriter<M> {
         // Overwrite the slot that does not belong to the present head: a kill on the way leaves the other one.
         let other =
             if words[POSITION[0]].load(Ordering::Relaxed) == head { POSITION[1] } else { POSITION[0] };
-        let Position { index, tick, samples, full, bad, missed } = position;
-        store_checked(words, other, [self.pushed, index, tick, samples, full, bad, missed]);
+        let Position { index, tick, samples, full, bad, empty } = position;
+        store_checked(words, other, [self.pushed, index, tick, samples, full, bad, empty]);
         (self.position, self.drops) = (position, Drops::default());
         let ring = ring(words, self.header.capacity);
         self.producer.commit(ring, self.pushed);
@@ -460,8 +460,8 @@ impl<M: Memory> SpoolWriter<M> {
                 producer.write(new, &entry);
             }
         }
-        let Position { index, tick, samples, full, bad, missed } = self.position;
-        store_checked(words, POSITION[0], [head, index, tick, samples, full, bad, missed]);
+        let Position { index, tick, samples, full, bad, empty } = self.position;
+        store_checked(words, POSITION[0], [head, index, tick, samples, full, bad, empty]);
         store_checked(words, DROPS[0], [head, self.drops.n, self.drops.index]);
         store_checked(words, SOURCE[0], self.feed.to_words(self.feed_seq));
         producer.commit(new, head);

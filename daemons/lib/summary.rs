@@ -199,9 +199,10 @@ mod tests {
     #[test]
     fn one_that_nobody_would_read_is_not_written() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = DirDisk::open(dir.path(), 0o640).unwrap();
+        let disk = DirDisk::open(dir.path()).unwrap();
         let windows = vec![Window::new(Unit::Samples, 64 << 12, 1 << 12).unwrap(); 4];
-        let settings = Settings { percentiles: vec![Percentile::new(0).unwrap()], ewma: None, windows };
+        let settings =
+            Settings { percentiles: vec![Percentile::new(0).unwrap()], windows, ..Settings::default() };
         let mut summary = Summary::new(42, &settings);
         let take = |summary: &mut Summary, to: u64| {
             for seq in summary.n() + 1..=to {

@@ -115,6 +115,11 @@ impl Lines {
     }
 }
 
+/// So many of something: `1 epoch`, `2 epochs`.
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// The seq of a line of the form [`Form::People`], without its end of line.
 pub fn seq_of(line: &str) -> Option<u64> {
     line.rsplit_once(SEQ_MARK)?.1.parse().ok()

@@ -10,7 +10,7 @@ use ipc_pipeline::config::{Config, LogConfig};
 use ipc_pipeline::daemon::{Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DiskError};
 use ipc_pipeline::record::Record;
-use ipc_pipeline::retention::{Keep, remove_oldest};
+use ipc_pipeline::retention::{Keep, Retention};
 use ipc_pipeline::settings::Settings;
 use ipc_pipeline::sys;
 
@@ -78,8 +78,9 @@ impl Keeper {
             compress_sealed(&self.disk, &|_| true)?;
         }
         let keep = Keep { size: self.config.keep_size, time: self.config.keep_time };
-        let removed = remove_oldest(&self.disk, self.log_id, keep, &self.settings, sys::wall_ns())?;
-        if let Some(summary) = removed {
+        let (disk, settings) = (&self.disk, &self.settings);
+        let retention = Retention { disk, log_id: self.log_id, keep, settings, now_ns: sys::wall_ns() };
+        if let Some(summary) = retention.remove_oldest()? {
             log::info!("removed the entries up to {} from the record; their summary is kept", summary.n());
         }
         Ok(())

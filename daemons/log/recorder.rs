@@ -23,6 +23,7 @@ use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
 use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::sys;
+use ipc_pipeline::text::counted;
 
 use crate::keeper;
 use crate::text;
@@ -198,7 +199,7 @@ fn try_open(dir: &Path, settings: &Settings) -> Opened {
         DirError::Busy { .. } => OpenError::Fatal(Failure::new(EXIT_SECOND, e)),
         _ => OpenError::Disk(state_of(e.trouble()), e.to_string()),
     };
-    let disk = DirDisk::open(dir, 0o600).map_err(refused)?;
+    let disk = DirDisk::open(dir).map_err(refused)?;
     let lock = lock_record(&disk).map_err(refused)?;
     match Record::open(disk, settings.clone(), daemon::nonce().max(1), sys::wall_ns) {
         Ok((record, recovered)) => Ok((record, recovered, lock)),
@@ -226,7 +227,7 @@ fn tell(recovered: &Recovered, place: &str) {
     if *created {
         return log::info!("new record {log_id:016x} in {place}");
     }
-    log::info!("record {log_id:016x} in {place} holds {durable} entries");
+    log::info!("record {log_id:016x} in {place} holds {}", counted(*durable, "entry", "entries"));
     if *truncated > 0 || *rewritten > 0 {
         log::warn!(
             "recovered: {rewritten} entries above the mark were whole and are durable now, {truncated} that were never durable were cut off"

@@ -125,7 +125,7 @@ impl TextFile {
             return Err(self.foreign("is no file"));
         }
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).mode(0o600).open(&self.path);
+        let file = options.read(true).append(true).create(true).mode(0o640).open(&self.path);
         let mut file = file.map_err(self.error("open"))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(e) if e == rustix::io::Errno::WOULDBLOCK => {

@@ -8,9 +8,27 @@ use ipc_pipeline::settings::Percentile;
 use ipc_pipeline::snapshot::Row;
 
 /// The columns before the percentiles.
-const FIRST: [&str; 18] = [
-    "seq", "epoch", "channel", "name", "unit", "window", "from", "to", "count", "sum", "mean", "stddev",
-    "min", "max", "first", "last", "ewma", "rate",
+const FIRST: [&str; 20] = [
+    "seq",
+    "epoch",
+    "channel",
+    "name",
+    "unit",
+    "window",
+    "from",
+    "to",
+    "count",
+    "sum",
+    "mean",
+    "stddev",
+    "min",
+    "max",
+    "first",
+    "last",
+    "ewma",
+    "rate",
+    "alarm",
+    "alarm_changes",
 ];
 /// The columns behind the losses.
 const LAST: [&str; 2] = ["at_risk", "coalesced"];
@@ -53,8 +71,11 @@ fn line(row: &Row, news: &News, style: &Style, columns: &[Percentile]) -> String
     ];
     let Numbers { sum, mean, deviation, min, max, first, last, ewma, rate, percentiles } = numbers;
     let values = [sum, mean, deviation, min, max, first, last, ewma, rate];
+    let changes = row.window.is_none().then_some(row.alarm.changes);
     let of_percentile = |p: &Percentile| percentiles.iter().find(|(found, _)| found == p)?.1.clone();
-    cells.extend(values.into_iter().chain(columns.iter().map(of_percentile)).map(Option::unwrap_or_default));
+    cells.extend(values.map(Option::unwrap_or_default));
+    cells.extend([row.alarms(), of_number(changes)]); // a window has none
+    cells.extend(columns.iter().map(of_percentile).map(Option::unwrap_or_default));
     cells.extend(news.losses().map(|(_, n, _)| n.to_string()));
     cells.extend([of_number(news.at_risk), news.coalesced.to_string()]);
     cells.join(",")
@@ -85,7 +106,7 @@ mod tests {
         assert_eq!(
             header(&style),
             "seq,epoch,channel,name,unit,window,from,to,count,sum,mean,stddev,min,max,first,last,ewma,rate,\
-             p0.1,p50,p99.9,missed,unread,dropped,bad,abandoned,corrupt,at_risk,coalesced"
+             alarm,alarm_changes,p0.1,p50,p99.9,missed,unread,dropped,bad,abandoned,corrupt,at_risk,coalesced"
         );
         let name = "\"in, \"\"out\"\"\"";
         let lines = lines(&news, &style);
@@ -93,17 +114,17 @@ mod tests {
             lines[..2],
             [
                 format!(
-                    "124,1,0,{name},C,,,,61,1317.5,21.598361,0.082647,21.5,21.7,21.5,21.5,21.571429,-0.200000,,21.6,21.7,2,0,0,0,0,0,7,9"
+                    "124,1,0,{name},C,,,,61,1317.5,21.598361,0.082647,21.5,21.7,21.5,21.5,21.571429,-0.200000,,0,,21.6,21.7,2,0,0,0,0,0,7,9"
                 ),
                 format!(
-                    "124,1,0,{name},C,1min,0,60000000000,60,1296.0,21.600000,0.082339,21.5,21.7,21.5,21.7,,,,21.6,21.7,2,0,0,0,0,0,7,9"
+                    "124,1,0,{name},C,1min,0,60000000000,60,1296.0,21.600000,0.082339,21.5,21.7,21.5,21.7,,,,,,21.6,21.7,2,0,0,0,0,0,7,9"
                 ),
             ]
         );
         assert!(
             lines[2].starts_with("124,1,1,p,hPa,,,,61,-59963,-983.000000,17.752934,-1013,-953,-1013,-953,")
         );
-        assert!(lines[2].ends_with(",1.000000,-1013,-983,,2,0,0,0,0,0,7,9"), "{}", lines[2]);
+        assert!(lines[2].ends_with(",1.000000,,0,-1013,-983,,2,0,0,0,0,0,7,9"), "{}", lines[2]);
         assert_eq!(lines.len(), 4);
         let commas = |line: &str| line.replace(name, "").matches(',').count();
         assert!(lines.iter().all(|line| commas(line) == commas(&header(&style))));
@@ -113,6 +134,6 @@ mod tests {
     fn without_a_sample_a_line_says_so() {
         let style = style(Format::Csv, vec![channel("v", "", 0, "1")], &Default::default());
         let lines = lines(&news(&Default::default(), &[], 0), &style);
-        assert_eq!(lines, ["1,1,0,v,,,,,0,,,,,,,,,,0,0,0,0,0,0,0,0"]);
+        assert_eq!(lines, ["1,1,0,v,,,,,0,,,,,,,,,,,0,0,0,0,0,0,0,0,0"]);
     }
 }

@@ -44,6 +44,8 @@ fn channel(news: &News, row: &Row, style: &Style) -> Value {
         ("unit", channel.unit.as_str().into()),
         ("ewma", decimal(&numbers.ewma)),
         ("rate", decimal(&numbers.rate)),
+        ("alarm", row.alarms().into()),
+        ("alarm_changes", integer(row.alarm.changes)),
         ("windows", windows.into()),
     ] {
         values.insert(name.to_owned(), value);

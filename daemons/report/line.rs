@@ -1,12 +1,11 @@
 //! What one print says: a snapshot, what is not in it, and how all of it is shown.
 #![forbid(unsafe_code)]
 
-use ipc_pipeline::config::{Config, Format};
-use ipc_pipeline::daemon;
+use ipc_pipeline::config::{ChannelConfig, Config, Format, WatchConfig};
 use ipc_pipeline::exact::{self, Conversion, Exact};
-use ipc_pipeline::header::ChannelRow;
 use ipc_pipeline::settings::Percentile;
 use ipc_pipeline::snapshot::{Row, Snapshot};
+use std::sync::LazyLock;
 
 use crate::{csv, json, text};
 
@@ -42,6 +41,8 @@ pub struct Channel {
     pub unit: String,
     /// From its codes to physical values.
     pub conversion: Conversion,
+    /// What it is watched for.
+    pub watch: WatchConfig,
 }
 
 /// What a row says, as decimal text in the channel's unit; `None`: it has no such value.
@@ -73,7 +74,7 @@ impl Style {
     pub fn of(config: &Config, coloured: bool) -> Style {
         Style {
             format: config.report.format,
-            channels: config.channels.iter().map(daemon::channel_row).map(Channel::of).collect(),
+            channels: config.channels.iter().map(Channel::of).collect(),
             digits: config.report.digits,
             percentiles: config.stat.settings.percentiles.clone(),
             coloured,
@@ -96,16 +97,27 @@ impl Style {
 
     /// How a row's channel is shown; one that is not configured shows its codes.
     pub fn channel(&self, row: &Row) -> &Channel {
-        static UNKNOWN: Channel =
-            Channel { name: String::new(), unit: String::new(), conversion: Conversion::plain(0) };
-        self.channels.get(row.channel as usize).unwrap_or(&UNKNOWN)
+        static UNKNOWN: LazyLock<Channel> =
+            LazyLock::new(|| Channel::of(&ChannelConfig { name: String::new(), ..ChannelConfig::default() }));
+        self.channels.get(row.channel as usize).unwrap_or_else(|| &UNKNOWN)
     }
 }
 
 impl Channel {
-    /// That of a row of the record's channel table.
-    pub fn of(row: ChannelRow) -> Channel {
-        Channel { conversion: Conversion::of(&row), name: row.name, unit: row.unit }
+    /// As it is configured.
+    pub fn of(config: &ChannelConfig) -> Channel {
+        Channel {
+            name: config.name.clone(),
+            unit: config.unit.clone(),
+            conversion: config.conversion(),
+            watch: config.watch.clone(),
+        }
+    }
+
+    /// Can it have alarms?
+    pub fn is_watched(&self) -> bool {
+        let WatchConfig { high, low, max_rate, stale, .. } = &self.watch;
+        high.is_some() || low.is_some() || max_rate.is_some() || stale.is_some()
     }
 
     /// The percentile of the physical values that this one of the codes is: with a negative scale what was above is below.
@@ -179,19 +191,19 @@ pub fn or_absent(value: &Option<String>) -> &str {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use ipc_pipeline::decimal::Decimal;
     use ipc_pipeline::entry::{Entry, Reason};
     use ipc_pipeline::fold::Fold;
     use ipc_pipeline::settings::{Settings, Unit, Weight, Window};
 
     pub fn channel(name: &str, unit: &str, decimals: u8, scale: &str) -> Channel {
-        let row = ChannelRow {
+        Channel::of(&ChannelConfig {
             name: name.into(),
             unit: unit.into(),
             decimals,
-            scale: scale.into(),
-            ..ChannelRow::default()
-        };
-        Channel::of(row)
+            scale: Decimal::read(scale).unwrap(),
+            ..ChannelConfig::default()
+        })
     }
 
     pub fn settings() -> Settings {
@@ -199,6 +211,7 @@ pub mod tests {
             percentiles: [50_000_000, 99_900_000].map(|p| Percentile::new(p).unwrap()).to_vec(),
             ewma: Weight::new(1 << 31),
             windows: vec![Window::new(Unit::Time, 60_000_000_000, 60_000_000_000).unwrap()],
+            ..Settings::default()
         }
     }
 

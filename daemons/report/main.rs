@@ -1,6 +1,8 @@
 //! ipc-report tells people, or machines: lines on standard output for the newest snapshot of the statistics.
 #![forbid(unsafe_code)]
 
+mod alarms;
+mod command;
 mod csv;
 mod json;
 mod line;

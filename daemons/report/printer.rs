@@ -14,7 +14,9 @@ use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
 
-use crate::line::{News, Style};
+use crate::alarms::Watcher;
+use crate::command::Runner;
+use crate::line::{Channel, News, Style};
 use crate::output::Output;
 
 struct Printer {
@@ -22,6 +24,16 @@ struct Printer {
     page: OwnPage<Shm>,
     register: RegisterReader<Shm>,
     style: Style,
+    /// `None` if there is nothing to watch for.
+    watcher: Option<Watcher>,
+    /// Version of the last snapshot that was looked at for alarms.
+    watched: u64,
+    next_message: u64,
+    /// What is run for each alarm.
+    runner: Option<Runner>,
+    alarms: u64,
+    /// An alarm has changed since the last print.
+    changed: bool,
     /// Not printed yet.
     header: Option<String>,
     output: Output,
@@ -60,12 +72,13 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if stopping {
             printer.output.finish().map_err(unwritten)?;
         }
+        printer.watch(now);
         if stopping || now >= printer.next_line {
             printer.print(now)?;
         }
         if stopping {
             printer.output.finish().map_err(unwritten)?;
-            printer.page.set_state(State::Ended);
+            printer.end();
             return Ok(());
         }
         let now = sys::monotonic_ns();
@@ -85,6 +98,12 @@ impl Printer {
             page,
             register: RegisterReader::new(shm, &names.snapshot()),
             header: style.header(),
+            watcher: style.channels.iter().any(Channel::is_watched).then(Watcher::default),
+            watched: 0,
+            next_message: 0,
+            runner: Runner::start(&config.report, context.names.instance())?,
+            alarms: 0,
+            changed: false,
             output: Output::new(),
             style,
             pause_ns: 1_000_000_000 / config.report.max_lines_per_second as u64,
@@ -106,7 +125,17 @@ impl Printer {
         if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!("waiting for ipc-stat");
         }
-        self.page.set_counters(&[self.printed, self.superseded, self.remade.count(), self.woken]);
+        let [run, failed] = self.runner.as_ref().map_or([0; 2], Runner::counts);
+        let remade = self.remade.count();
+        self.page.set_counters(&[
+            self.printed,
+            self.superseded,
+            remade,
+            self.woken,
+            self.alarms,
+            run,
+            failed,
+        ]);
         self.page.set_state(state);
         self.page.set_beat(now);
     }
@@ -118,6 +147,11 @@ impl Printer {
     /// Is there a snapshot that we have not dealt with?
     fn has_news(&self) -> bool {
         self.register.version() != self.version
+    }
+
+    /// Is there a snapshot that was not looked at for alarms?
+    fn has_unwatched(&self) -> bool {
+        self.watcher.is_some() && self.register.version() != self.watched
     }
 
     /// Prints the newest snapshot, if it says something new.
@@ -138,10 +172,11 @@ impl Printer {
             self.coalesced += passed_over;
         }
         self.version = snapshot.version;
-        // A new life of stat publishes what the last one did; markers alone are no news.
-        if self.printed_n == Some(snapshot.n) {
+        // A new life of stat publishes what the last one did; markers alone are no news, but alarms are.
+        if self.printed_n == Some(snapshot.n) && !std::mem::take(&mut self.changed) {
             return Ok(());
         }
+        self.changed = false;
         let n = snapshot.n;
         self.printed_n = Some(n);
         let coalesced = std::mem::take(&mut self.coalesced);
@@ -154,16 +189,54 @@ impl Printer {
         Ok(())
     }
 
-    /// Sleeps until there is a new snapshot and the pause is over, at most for `rest`.
+    /// Says which alarms have begun or ended, as soon as a snapshot shows it, but no more messages than lines: in our log,
+    /// where warnings are looked for, and to the command.
+    fn watch(&mut self, now: u64) {
+        if !self.has_unwatched() || now < self.next_message {
+            return;
+        }
+        let (Some(watcher), Some(snapshot)) = (&mut self.watcher, self.register.read()) else { return };
+        self.watched = snapshot.version;
+        for event in watcher.look(&snapshot, &self.style) {
+            self.alarms += 1;
+            self.changed = true;
+            self.next_message = now + self.pause_ns;
+            if event.alarm == "ok" {
+                log::info!("{}", event.text);
+            } else {
+                log::warn!("{}", event.text);
+            }
+            if let Some(runner) = &self.runner {
+                runner.tell(event);
+            }
+        }
+    }
+
+    fn end(self) {
+        if let Some(runner) = self.runner {
+            runner.finish();
+        }
+        self.page.set_state(State::Ended);
+    }
+
+    /// Sleeps until a snapshot can be printed, or looked at for alarms, at most for `rest`.
     fn sleep(&mut self, now: u64, rest: Duration) {
         self.woken += 1;
+        let mut until = now + rest.as_nanos() as u64;
+        if self.has_unwatched() {
+            until = until.min(self.next_message);
+        }
         if self.has_news() {
-            return sys::sleep_until(self.next_line.min(now + rest.as_nanos() as u64));
+            until = until.min(self.next_line);
+        }
+        let seen = self.watcher.as_ref().map_or(self.version, |_| self.watched);
+        if self.register.version() != seen {
+            return sys::sleep_until(until); // one is there, but its pause is not over
         }
         let waiting = self.page.waiting();
         match self.register.version_word() {
-            Some(word) if ring::may_sleep(waiting, word, self.version, || ()) => {
-                sys::wait(word, self.version, rest);
+            Some(word) if ring::may_sleep(waiting, word, seen, || ()) => {
+                sys::wait(word, seen, Duration::from_nanos(until.saturating_sub(now)));
             }
             Some(_) => {}
             None => sys::sleep_until(now + LOOK_NS / 2),
@@ -174,10 +247,12 @@ impl Printer {
 
 /// How many entries are accepted and not yet durable; `None`: there is no spool.
 fn at_risk(names: &Names) -> Option<u64> {
-    let log = Copied::read(&names.page(Role::Log), page::WORDS);
+    let shm = Shm::of(names);
+    let log = Copied::read(&shm, &names.page(Role::Log), page::WORDS);
     let durable = log.and_then(|copy| Page::new(copy, Role::Log.index())?.durable());
     // The spool is read last: what log has said by then is accepted.
-    let spool = Copied::read(&names.spool(), HEADER_WORDS).and_then(|copy| Overview::of(copy.words()))?;
+    let spool =
+        Copied::read(&shm, &names.spool(), HEADER_WORDS).and_then(|copy| Overview::of(copy.words()))?;
     Some(spool.at_risk(durable.unwrap_or(0)))
 }
 

@@ -28,7 +28,9 @@ struct Note {
 pub fn lines(news: &News, style: &Style) -> Vec<String> {
     let rows = news.rows();
     let lines: Vec<Line> = rows.iter().flat_map(|row| lines_of(row, style)).collect();
-    with_notes(align(&lines), &notes(news), style.coloured)
+    let alarms = rows.iter().filter_map(|row| alarm_note(row, style));
+    let notes: Vec<Note> = alarms.chain(notes(news)).collect();
+    with_notes(align(&lines), &notes, style.coloured)
 }
 
 /// The line of a row, and a second one for what was asked for beside the totals.
@@ -139,6 +141,12 @@ impl Columns {
 
 fn width(text: &str) -> usize {
     text.chars().count()
+}
+
+/// Which alarms of a channel are on, if any are.
+fn alarm_note(row: &Row, style: &Style) -> Option<Note> {
+    let on = Some(row.alarms()).filter(|on| !on.is_empty())?;
+    Some(Note { text: format!("{}={on}", style.channel(row).name), colour: RED })
 }
 
 /// What is missing, if anything is, and how many snapshots are not shown.

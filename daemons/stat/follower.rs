@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::saver::Saver;
+use crate::stale::Staleness;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, OwnPage, PeerPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::reader::{ReadError, RecordReader};
-use ipc_pipeline::register::Register;
+use ipc_pipeline::register::{Register, RegisterReader};
 use ipc_pipeline::ring;
 use ipc_pipeline::segment::{Access, Segments, Shm};
 use ipc_pipeline::settings::Settings;
@@ -50,6 +51,9 @@ struct Follower {
     /// The record's end when we began: nothing is published before it is reached, so that n never falls.
     catch_up: u64,
     published: u64,
+    staleness: Staleness,
+    /// A channel has become stale, or is no longer, since the last snapshot.
+    news: bool,
     next_snapshot: u64,
     /// What folding the entries since the last checkpoint took, ns.
     replay_ns: u64,
@@ -122,6 +126,8 @@ impl Follower {
             buffer: Vec::with_capacity(CHUNK * LEN),
             catch_up: 0,
             published: 0,
+            staleness: Staleness::new(&context.config.channels),
+            news: false,
             next_snapshot: 0,
             replay_ns: 0,
             checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
@@ -184,6 +190,20 @@ impl Follower {
 
     /// Folds a chunk of what is durable, and publishes. False: nothing more to do now.
     fn turn(&mut self, now: u64) -> bool {
+        let more = self.follow();
+        self.news |= self.has_caught_up() && self.staleness.look(&self.fold, now);
+        let news = self.news || self.fold.n != self.published;
+        if news && self.has_caught_up() && (!more || now >= self.next_snapshot) {
+            self.publish(now);
+        }
+        if self.replay_ns >= self.checkpoint_ns {
+            self.checkpoint();
+        }
+        more
+    }
+
+    /// Folds a chunk of what is durable. False: there is no more now.
+    fn follow(&mut self) -> bool {
         let Some((log_id, durable)) = self.log.get().and_then(|p| Some((p.log_id(), p.durable()?))) else {
             return false;
         };
@@ -193,15 +213,12 @@ impl Follower {
         if log_id != self.log_id || durable < self.fold.n {
             self.begin(log_id, durable);
         }
-        let more = durable > self.fold.n && self.fold_some(durable);
-        let caught_up = self.fold.n >= self.catch_up;
-        if caught_up && self.fold.n != self.published && (!more || now >= self.next_snapshot) {
-            self.publish(now);
-        }
-        if self.replay_ns >= self.checkpoint_ns {
-            self.checkpoint();
-        }
-        more
+        durable > self.fold.n && self.fold_some(durable)
+    }
+
+    /// Have we folded what was there when we began? Before that nothing is new, and nothing is missing.
+    fn has_caught_up(&self) -> bool {
+        self.log_id != 0 && self.fold.n >= self.catch_up
     }
 
     /// A record that we have not folded yet: from the newest checkpoint that fits it, else from its first entry.
@@ -220,6 +237,15 @@ impl Follower {
         self.replay_ns = 0;
         self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
         self.page.set_identity(log_id, self.fold.epoch);
+        self.recall_staleness();
+    }
+
+    /// What our last life said of this record in the register.
+    fn recall_staleness(&mut self) {
+        let last = RegisterReader::new(self.shm.clone(), &self.names.snapshot()).read();
+        if let Some(last) = last.filter(|last| last.log_id == self.log_id) {
+            self.staleness.go_on_from(&last, sys::monotonic_ns());
+        }
     }
 
     fn newest_checkpoint(&mut self, log_id: u64, durable: u64) -> Option<Fold> {
@@ -330,9 +356,12 @@ impl Follower {
     fn publish(&mut self, now: u64) {
         self.next_snapshot = now + SNAPSHOT_NS;
         self.published = self.fold.n;
+        self.news = false;
         self.counts.snapshots += 1;
         let version = self.register.version().wrapping_add(1).max(1);
-        self.register.publish(&Snapshot::of(&self.fold, version, self.log_id));
+        let mut snapshot = Snapshot::of(&self.fold, version, self.log_id);
+        self.staleness.mark(&mut snapshot);
+        self.register.publish(&snapshot);
         if ring::must_wake(self.report.waiting()) {
             sys::wake(self.register.version_word());
         }

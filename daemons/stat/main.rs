@@ -3,6 +3,7 @@
 
 mod follower;
 mod saver;
+mod stale;
 
 use std::process::ExitCode;
 

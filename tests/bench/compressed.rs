@@ -37,7 +37,7 @@ pub fn run() {
 
 fn row(what: &str, entry: impl FnMut(u64) -> Entry) {
     let dir = tempfile::tempdir().unwrap();
-    let disk = || DirDisk::open(dir.path(), 0o600).unwrap();
+    let disk = || DirDisk::open(dir.path()).unwrap();
     let settings = Settings { segment_entries: SEGMENT, channels: Vec::new() };
     let (mut record, _) = Record::open(disk(), settings, 1, || 0).unwrap();
     let entries: Vec<u8> = (1..=SEGMENT + 1).map(entry).flat_map(|e| e.to_bytes()).collect();

@@ -43,7 +43,7 @@ pub fn run() {
 
 fn measure(waiter: &str) -> Vec<u64> {
     let tag = format!("{}-{:x}", std::process::id(), fastrand::u32(..));
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     let header = Header { capacity: 4096, log_id: 1, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
     let map = shm
         .create(&segment(&tag, "spool"), header.words(), &mut |w| {
@@ -95,7 +95,7 @@ fn measure(waiter: &str) -> Vec<u64> {
 /// The child that waits on a bare word.
 pub fn futex_waiter(args: &[String]) {
     let [tag] = args else { return };
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     let times = shm.open(&segment(tag, "times"), Access::Write).expect("the times");
     let page = OwnPage::open(shm, &segment(tag, "page"), 1).expect("a page");
     page.set_received(1);
@@ -116,7 +116,7 @@ pub fn futex_waiter(args: &[String]) {
 /// The child that receives as ipc-log does.
 pub fn waiter(args: &[String]) {
     let [tag] = args else { return };
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     let times = shm.open(&segment(tag, "times"), Access::Write).expect("the times");
     let spool = SpoolReader::new(shm.open(&segment(tag, "spool"), Access::Read).expect("the spool"))
         .expect("a spool");

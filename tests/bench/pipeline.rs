@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ipc_pipeline::names::Role;
+use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, Page};
-use ipc_pipeline::segment::Copied;
+use ipc_pipeline::segment::{Copied, Shm};
 
 /// The record is written here: on a disk, not in memory.
 const DIR: &str = env!("CARGO_TARGET_TMPDIR");
@@ -67,7 +67,8 @@ impl Running {
 
     fn page(&self, role: Role) -> Option<Page<Copied>> {
         let name = format!("ipc-pipeline@{}.page.{role}", self.name);
-        Page::new(Copied::read(&name, page::WORDS)?, role.index())
+        let shm = Shm::of(&Names::for_user(Some(&self.name)).ok()?);
+        Page::new(Copied::read(&shm, &name, page::WORDS)?, role.index())
     }
 
     fn durable(&self) -> u64 {

@@ -69,7 +69,7 @@ pub fn run() {
 fn measure(batch: usize, sleeps: bool) -> f64 {
     let tag = format!("{}-{:x}", std::process::id(), fastrand::u32(..));
     let names = names(&tag);
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     let header =
         Header { capacity: CAPACITY, log_id: 1, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
     let feed = Feed::default();
@@ -124,7 +124,7 @@ fn measure(batch: usize, sleeps: bool) -> f64 {
 pub fn reader(args: &[String]) {
     let [tag, last, mode] = args else { return };
     let (names, last) = (names(tag), last.parse::<u64>().unwrap_or(0));
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     probe::pin(1);
     let map = shm.open(&names.spool, Access::Read).expect("the spool");
     let spool = SpoolReader::new(map).expect("a spool");

@@ -54,7 +54,7 @@ fn cases() -> Vec<(&'static str, Settings)> {
         ("percentiles", Settings { percentiles: percentiles.clone(), ..none.clone() }),
         ("fading average", Settings { ewma, ..none.clone() }),
         ("three windows", Settings { windows: windows.clone(), ..none }),
-        ("all, percentiles of windows too", Settings { percentiles, ewma, windows }),
+        ("all, percentiles of windows too", Settings { percentiles, ewma, windows, limits: Vec::new() }),
     ]
 }
 

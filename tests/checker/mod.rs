@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, unused_imports)] // each test program uses its own part of the judge
 
+mod alarms;
 mod bytes;
 mod compressed;
 mod fold;
@@ -12,6 +13,7 @@ mod grid;
 mod more;
 mod record;
 
+pub use alarms::Alarms;
 pub use bytes::{Entry, crc};
 pub use fold::{Published, check_statistics, totals};
 pub use grid::Clockwork;

@@ -1,6 +1,7 @@
-//! What a row says beside the totals - percentiles, fading average, rate, windows - once more, from the samples themselves.
+//! What a row says beside the totals - percentiles, fading average, rate, alarms, windows - once more, from the samples themselves.
 
 use super::Entry;
+use super::alarms::{Alarms, Watched};
 use super::fold::Published;
 use num_bigint::BigInt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,6 +28,7 @@ pub struct More {
     pub ewma: i64,
     pub change: i64,
     pub time_ns: u64,
+    pub alarms: Alarms,
 }
 
 /// What all rows together ask for: no more is kept.
@@ -34,6 +36,7 @@ pub struct More {
 pub struct Asked {
     percentiles: bool,
     weights: BTreeSet<u64>,
+    limits: BTreeSet<(u16, [u8; 40])>,
     longest_ns: u64,
     longest_samples: u64,
 }
@@ -41,7 +44,8 @@ pub struct Asked {
 impl Asked {
     pub fn by(rows: &[Published]) -> Asked {
         let mut asked = Asked::default();
-        for more in rows.iter().map(|row| &row.more) {
+        for (channel, more) in rows.iter().map(|row| (row.channel, &row.more)) {
+            asked.limits.extend(Some((channel, more.alarms.limits)).filter(|(_, limits)| *limits != [0; 40]));
             asked.percentiles |= more.window == 0 && more.percentiles > 0;
             asked.weights.extend(Some(more.weight).filter(|weight| *weight > 0));
             let longest = if more.unit == 1 { &mut asked.longest_ns } else { &mut asked.longest_samples };
@@ -67,6 +71,8 @@ pub struct Kept {
     /// How often each value came, by what a percentile would say for it.
     counts: BTreeMap<i32, u64>,
     ewma: BTreeMap<u64, i128>,
+    /// By limits.
+    watched: BTreeMap<[u8; 40], Watched>,
     /// The last samples of the epoch: at least two, and as many as windows need.
     recent: VecDeque<Sample>,
     in_epoch: u64,
@@ -76,6 +82,7 @@ impl Kept {
     pub fn begin_epoch(&mut self) {
         self.recent.clear();
         self.ewma.clear();
+        self.watched.values_mut().for_each(Watched::begin_epoch);
         self.in_epoch = 0;
     }
 
@@ -87,6 +94,9 @@ impl Kept {
         for weight in &asked.weights {
             let y = self.ewma.entry(*weight).or_insert(value);
             *y += ((value - *y) * i128::from(*weight)).div_euclid(1 << 32);
+        }
+        for (_, limits) in asked.limits.iter().filter(|(channel, _)| *channel == e.channel) {
+            self.watched.entry(*limits).or_insert_with(|| Watched::new(*limits)).add(e);
         }
         self.recent.push_back(Sample { now, index: self.in_epoch, value: e.value, t_ns: e.t_ns });
         self.in_epoch += 1;
@@ -117,6 +127,7 @@ impl Kept {
         if let Some(ewma) = self.ewma.get(&said.weight) {
             (more.has_ewma, more.ewma) = (1, i64::try_from(*ewma).expect("between two values"));
         }
+        more.alarms = self.watched.get(&said.alarms.limits).map(Watched::said).unwrap_or_default();
         let mut last = self.recent.iter().rev();
         if let (Some(b), Some(a)) = (last.next(), last.next())
             && b.t_ns > a.t_ns

@@ -575,6 +575,63 @@ fn wrong_windows_are_found() {
     }
 }
 
+/// Above 60 until 40 or less, faster than 20,000 a second; two in a row.
+fn watched_row(w: &Writer, n: u64) -> Published {
+    let mut limits = [0; 40];
+    (limits[0], limits[4], limits[8], limits[12]) = (1, 2, 60, 40);
+    limits[24..26].copy_from_slice(&20_000u16.to_le_bytes());
+    limits[32] = 1;
+    let (mut on, mut runs, mut changes, mut seq) = ([false; 2], [0; 2], 0, 0);
+    let mut before: Option<(i64, u64)> = None;
+    for (line, at) in w.lines[..n as usize].iter().zip(1..) {
+        if line.kind == EPOCH {
+            before = None;
+        }
+        if line.kind != SAMPLE {
+            continue;
+        }
+        let value = i64::from(line.wide as u32 as i32);
+        let rate = before
+            .replace((value, line.t_ns))
+            .map(|(v, t)| (value - v).abs() * 1_000_000_000 > 20_000 * (line.t_ns - t) as i64);
+        let said = [if on[0] { value <= 40 } else { value > 60 }, rate.is_some_and(|beyond| beyond != on[1])];
+        let was = on;
+        for i in 0..2 {
+            if i == 1 && rate.is_none() {
+                continue;
+            }
+            runs[i] = if said[i] { runs[i] + 1 } else { 0 };
+            if runs[i] == 2 {
+                (on[i], runs[i]) = (!on[i], 0);
+            }
+        }
+        if on != was {
+            (changes, seq) = (changes + 1, at);
+        }
+    }
+    let on = u8::from(on[0]) | u8::from(on[1]) << 2;
+    let row = row(w, n);
+    Published { more: More { alarms: Alarms { on, changes, seq, limits }, ..row.more }, ..row }
+}
+
+#[test]
+fn wrong_alarms_are_found() {
+    let w = Writer::usual();
+    let record = w.write().report().record;
+    let rows: Vec<Published> = (10..=w.lines.len() as u64).map(|n| watched_row(&w, n)).collect();
+    let most = rows.iter().map(|row| row.more.alarms.changes).max();
+    assert!(most > Some(10), "too little happens to tell anything: {most:?}");
+    let faults = check_statistics(&record, &rows);
+    assert!(faults.is_empty(), "{faults}");
+    let lies: [fn(&mut Alarms); 5] =
+        [|a| a.on ^= 1, |a| a.on ^= 4, |a| a.changes += 1, |a| a.seq += 1, |a| a.limits[4] = 1];
+    for (i, lie) in lies.into_iter().enumerate() {
+        let mut told = watched_row(&w, 480);
+        lie(&mut told.more.alarms);
+        assert!(!check_statistics(&record, &[told]).is_empty(), "lie {i}");
+    }
+}
+
 #[test]
 fn wrong_statistics_are_found() {
     let w = Writer::usual();

@@ -29,7 +29,9 @@ pub struct Told {
 impl Told {
     pub fn new() -> Told {
         let name = format!("ipc-pipeline@t2-told-{}-{}", std::process::id(), fastrand::u64(..));
-        let memory = Shm::new(0o600).create(&name, WORDS, &mut |_| ()).unwrap();
+        let memory = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
+            .create(&name, WORDS, &mut |_| ())
+            .unwrap();
         std::fs::remove_file(Path::new(SHM).join(name)).unwrap(); // both have it mapped
         Told { memory }
     }

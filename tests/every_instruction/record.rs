@@ -70,7 +70,7 @@ fn position(seq: u64) -> Option<SourcePosition> {
 }
 
 pub fn open(dir: &Path, new_log_id: u64) -> Result<(Record<DirDisk>, Recovered), String> {
-    let disk = DirDisk::open(dir, 0o640).map_err(|e| e.to_string())?;
+    let disk = DirDisk::open(dir).map_err(|e| e.to_string())?;
     let settings = Settings { segment_entries: SEGMENT, channels: Vec::new() };
     Record::open(disk, settings, new_log_id, || 9).map_err(|e| e.to_string())
 }

@@ -183,7 +183,7 @@ fn rise_together<M: Memory>(w: &mut SpoolWriter<M>) {
 fn new_spool(names: &Names) -> Judge {
     let header =
         Header { capacity: CAPACITY, log_id: LOG_ID, epoch: 1, base: 1, start_wall_ns: 0, start_mono_ns: 0 };
-    Shm::new(0o600)
+    Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
         .create(&names.0.spool, header.words(), &mut |words| {
             SpoolWriter::<Copy>::fill(words, &header, &Feed::default(), 0)
         })
@@ -197,14 +197,21 @@ fn new_spool(names: &Names) -> Judge {
 }
 
 fn writer(names: &Names) -> SpoolWriter<impl Memory> {
-    SpoolWriter::resume(Shm::new(0o600).open(&names.0.spool, Access::Write).unwrap()).unwrap()
+    SpoolWriter::resume(
+        Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
+            .open(&names.0.spool, Access::Write)
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 #[test]
 fn publishing_can_be_killed_anywhere() {
     let names = Names::new("publish");
     let mut judge = new_spool(&names);
-    let spool = Shm::new(0o600).open(&names.0.spool, Access::Read).unwrap();
+    let spool = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
+        .open(&names.0.spool, Access::Read)
+        .unwrap();
     let mut w = writer(&names);
     let mut life = Life::start(|| {
         loop {
@@ -223,7 +230,9 @@ fn publishing_can_be_killed_anywhere() {
 fn the_next_life_goes_on_after_real_kills() {
     let names = Names::new("lives");
     let mut judge = new_spool(&names);
-    let spool = Shm::new(0o600).open(&names.0.spool, Access::Read).unwrap();
+    let spool = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
+        .open(&names.0.spool, Access::Read)
+        .unwrap();
     let (mut n, mut lives, mut random) = (0, 0, fastrand::Rng::with_seed(2));
     while n < boundaries() {
         lives += 1;
@@ -246,7 +255,7 @@ fn the_next_life_goes_on_after_real_kills() {
 #[test]
 fn creating_and_remaking_can_be_killed_anywhere() {
     let names = Names::new("create");
-    let shm = Shm::new(0o600);
+    let shm = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap());
     let log = OwnPage::open(shm.clone(), &names.0.pages[1], 1).unwrap();
     log.set_durable(0);
     log.set_identity(LOG_ID, 0);
@@ -294,7 +303,13 @@ fn creating_and_remaking_can_be_killed_anywhere() {
 
 fn whole_conv(names: &Names, life: u64) {
     let settings = Settings { capacity: CAPACITY, source_id: 5, period_ps: 0, align: false };
-    let mut conv = Publisher::start(Shm::new(0o600), names.0.clone(), settings, 1000 + life).unwrap();
+    let mut conv = Publisher::start(
+        Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap()),
+        names.0.clone(),
+        settings,
+        1000 + life,
+    )
+    .unwrap();
     for turn in 0.. {
         let state = conv.turn(turn * LOOK_NS);
         if state == State::Running

@@ -170,6 +170,12 @@ impl Foreground {
         processes().into_iter().filter(|p| p.parent == self.pid()).collect()
     }
 
+    /// The same signal once more, by somebody who presses Ctrl-C twice: that takes longer than what counts as one.
+    pub fn signal_again(&self, signal: Signal) {
+        sleep(Duration::from_millis(150));
+        self.signal(signal);
+    }
+
     /// kill -9 of a daemon; false: it was not there.
     pub fn kill(&self, role: Role) -> bool {
         let pid = self.daemon(role);

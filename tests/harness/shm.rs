@@ -1,7 +1,7 @@
 //! Reading the segments from outside, by pread: no map, so a truncated file cannot hurt us.
 
 use super::Role;
-use crate::checker::{More, Published, crc};
+use crate::checker::{Alarms, More, Published, crc};
 use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -230,5 +230,11 @@ fn more(b: &[u8; 512]) -> More {
         ewma: u64_at(256) as i64,
         change: u64_at(264) as i64,
         time_ns: u64_at(272),
+        alarms: Alarms {
+            on: b[280],
+            changes: u64_at(288),
+            seq: u64_at(296),
+            limits: b[304..344].try_into().unwrap(),
+        },
     }
 }

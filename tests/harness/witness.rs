@@ -231,6 +231,9 @@ impl Look for SnapshotWitness {
     fn look(&mut self, seen: &mut Seen) -> Option<()> {
         let rows = snapshot_rows(&self.paths.snapshot());
         let first = *rows.first().filter(|r| r.row.n != self.last_n)?;
+        if first.row.n < self.last_n {
+            seen.faults.add(format!("published for n = {}, and before it for {}", first.row.n, self.last_n));
+        }
         self.last_n = first.row.n;
         if *self.log_id.get_or_insert(first.log_id) != first.log_id {
             seen.faults.add(format!("snapshot of another log: {}", first.log_id));

@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::{Child, ChildStderr, Command as Start, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_pipeline::config::LineFormat;
+use ipc_pipeline::program;
 use ipc_pipeline::sys;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
@@ -50,7 +50,7 @@ impl Command {
     /// row is wanted.
     pub fn new(command: &[String], format: &LineFormat, decimals: &[u8]) -> Result<Command, SourceError> {
         let name = command.first().cloned().unwrap_or_default();
-        if !can_be_found(&name) {
+        if !program::can_be_found(&name) {
             return Err(SourceError::NoProgram { name });
         }
         Ok(Command {
@@ -117,7 +117,7 @@ impl Source for Command {
         let Some(status) = running.ended() else { return Ok(Supply::Nothing) };
         let lived = running.since.elapsed();
         self.running = None;
-        self.is_down(format!("{} {}", self.name(), how(status)), lived);
+        self.is_down(format!("{} {}", self.name(), program::how(status)), lived);
         Ok(Supply::Unread(self.down.clone()))
     }
 }
@@ -236,23 +236,6 @@ impl Limit {
             0 => {}
             n => log::warn!("{name}: {n} more lines"),
         }
-    }
-}
-
-fn can_be_found(name: &str) -> bool {
-    if name.contains('/') {
-        return Path::new(name).is_file();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-}
-
-fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (_, Some(signal)) => format!("was killed by signal {signal}"),
-        _ => "ended".into(),
     }
 }
 

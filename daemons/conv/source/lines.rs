@@ -197,6 +197,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_too_long_is_called_so() {
+        for len in [4097, 70_000, 3_000_000] {
+            let (_dir, path) = file(&format!("1\n# {}\n2{}\n3", "#".repeat(len), "9".repeat(len)));
+            let format = LineFormat { comment: Some("#".into()), ..LineFormat::default() };
+            let mut source = Lines::open(&path, &format, &[0]).unwrap();
+            let mut out = [0; 8];
+            assert_eq!((source.fill(&mut out).unwrap(), out[0]), (Supply::Rows(1), 1));
+            let Supply::Bad(text) = source.fill(&mut out).unwrap() else { panic!("{len}") };
+            let parts = ["in.txt:3: \"2999", "the line is too long, it has more than 4096 bytes"];
+            assert!(parts.iter().all(|part| text.contains(part)) && text.len() < 300, "{text}");
+            assert_eq!((source.fill(&mut out).unwrap(), out[0]), (Supply::Rows(1), 3));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_a_source_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let text = |p: &Path| plain(p, 0).err().unwrap().to_string();

@@ -14,6 +14,8 @@ const SILENCE_MIN: Duration = Duration::from_secs(10);
 pub struct Quiet<S> {
     source: S,
     name: String,
+    /// What becomes of the ticks of the silence; empty where there is no grid.
+    ticks: &'static str,
     /// So long it may be silent, ns.
     limit_ns: u64,
     /// Since when it was asked in vain, CLOCK_MONOTONIC.
@@ -25,7 +27,13 @@ impl<S: Source> Quiet<S> {
     /// `period` is the time between two rows that are wanted: to be silent for two of them is no news either.
     pub fn new(source: S, name: String, period: Duration) -> Quiet<S> {
         let limit_ns = u64::try_from((2 * period).max(SILENCE_MIN).as_nanos()).unwrap_or(u64::MAX);
-        Quiet { source, name, limit_ns, since: None, said: false }
+        let ticks = if period.is_zero() { "" } else { "; ticks that pass meanwhile are counted as missed" };
+        Quiet { source, name, ticks, limit_ns, since: None, said: false }
+    }
+
+    fn news(&self) -> String {
+        let seconds = self.limit_ns / 1_000_000_000;
+        format!("{} has been silent for {seconds} s{}", self.name, self.ticks)
     }
 
     /// Is the silence news now?
@@ -48,11 +56,7 @@ impl<S: Source> Source for Quiet<S> {
                 log::info!("{} speaks again", self.name);
             }
         } else if self.is_news(sys::monotonic_ns()) {
-            let seconds = self.limit_ns / 1_000_000_000;
-            log::warn!(
-                "{} has been silent for {seconds} s; ticks that pass meanwhile are counted as missed",
-                self.name
-            );
+            log::warn!("{}", self.news());
         }
         Ok(supply)
     }
@@ -79,6 +83,12 @@ mod tests {
     fn a_long_silence_is_said_once() {
         let mut quiet = Quiet::new(Even, "it".into(), Duration::from_secs(7));
         assert_eq!(quiet.limit_ns, 14_000_000_000);
+        assert_eq!(
+            quiet.news(),
+            "it has been silent for 14 s; ticks that pass meanwhile are counted as missed"
+        );
+        let without_grid = Quiet::new(Even, "it".into(), Duration::ZERO);
+        assert_eq!(without_grid.news(), "it has been silent for 10 s");
         let mut news = |now: u64| quiet.is_news(now * 1_000_000_000);
         assert!(!news(100) && !news(113));
         assert!(news(114) && !news(115) && !news(1000));

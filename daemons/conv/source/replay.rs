@@ -8,13 +8,16 @@ use ipc_pipeline::decimal::{self, Decimal};
 use ipc_pipeline::entry::{Entry, Kind, LEN};
 use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
 use ipc_pipeline::sys;
+use ipc_pipeline::text::counted;
 use jiff::Timestamp;
 
-use super::rows::{Fields, Input, LineReader};
+use super::rows::{Fields, Input, LineReader, too_long};
 use super::{Source, SourceError, Supply};
 
 /// The first line of an export.
 const HEADER: &str = "seq,time,channel,value";
+/// The same with `--raw`.
+const RAW_HEADER: &str = "seq,time,channel,code";
 
 /// Gives the rows of a recording, at their original distances or as fast as they are taken.
 pub struct Replay {
@@ -176,6 +179,7 @@ struct CsvItems {
     path: String,
     lines: LineReader,
     line: u64,
+    /// Digits after the point that a value may have, by channel; those of a code are none.
     decimals: Vec<u8>,
 }
 
@@ -186,11 +190,18 @@ impl CsvItems {
         let file = File::open(path).map_err(unusable)?;
         let mut lines = LineReader::new(Input::File(file));
         let header = lines.next_line().map_err(unusable)?;
-        if header.is_none_or(|line| lines.text(&line).trim() != HEADER) {
-            let why = format!("its first line is not {HEADER:?}, so it is no export");
-            return Err(unusable(std::io::Error::other(why)));
-        }
-        Ok(CsvItems { path: name, lines, line: 1, decimals: decimals.to_vec() })
+        let header = header.map(|line| lines.text(&line).trim().to_owned());
+        let decimals = match header.as_deref() {
+            Some(HEADER) => decimals.to_vec(),
+            Some(RAW_HEADER) => vec![0; decimals.len()],
+            _ => {
+                let why = format!(
+                    "its first line is neither {HEADER:?} nor {RAW_HEADER:?}, so it is no export as csv with its heading"
+                );
+                return Err(unusable(std::io::Error::other(why)));
+            }
+        };
+        Ok(CsvItems { path: name, lines, line: 1, decimals })
     }
 
     fn next(&mut self) -> Result<Option<Item>, SourceError> {
@@ -198,6 +209,9 @@ impl CsvItems {
         let line = line.map_err(|why| SourceError::Read { path: self.path.clone(), why })?;
         let Some(line) = line else { return Ok(None) };
         self.line += 1;
+        if self.lines.is_long() {
+            return Ok(Some(Item { at: self.line, t: None, channel: None, code: Err(too_long()) }));
+        }
         let mut fields = Fields::of(self.lines.text(&line), Some(','));
         let [_, time, channel, value] = [(); 4].map(|()| fields.next().unwrap_or_default());
         let t = time.parse::<Timestamp>().ok().map(Timestamp::as_nanosecond);
@@ -238,7 +252,8 @@ impl RecordItems {
         if reader.channels().len() != decimals.len() {
             let (there, here) = (reader.channels().len(), decimals.len());
             return Err(unusable(format!(
-                "it has {there} channels, and the configuration {here} [[channel]]"
+                "it has {}, and the configuration {here} [[channel]]",
+                counted(there as u64, "channel", "channels")
             )));
         }
         let decimals =
@@ -361,6 +376,26 @@ mod tests {
         let path = dir.path().join("all.csv");
         fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn codes_are_taken_as_they_are() {
+        let (_dir, path) = csv(&format!("{RAW_HEADER}\n4,,0,15\n5,,1,-7\n6,,0,1.5\n7,,1,2\n"));
+        let mut source = Replay::open(&path, None, &[1, 3]).unwrap();
+        assert_eq!(all(&mut source, 10), [Some(vec![15, -7]), None]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_called_so() {
+        let long = "9".repeat(3_000_000);
+        let (_dir, path) = csv(&format!("{HEADER}\n4,,0,1\n5,,0,{long}\n6,,0,2\n"));
+        let mut source = Replay::open(&path, None, &[0]).unwrap();
+        let mut out = [0];
+        assert_eq!(source.fill(&mut out).unwrap(), Supply::Rows(1));
+        let Supply::Bad(text) = source.fill(&mut out).unwrap() else { panic!() };
+        let end = "all.csv:3: this is no whole row of 1: the line is too long, it has more than 4096 bytes";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!((source.fill(&mut out).unwrap(), out), (Supply::Rows(1), [2]));
     }
 
     #[test]

@@ -8,12 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ipc_pipeline::config::LineFormat;
 use ipc_pipeline::decimal;
+use ipc_pipeline::text::counted;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{SourceError, Supply};
 
 /// A longer line is no row.
-const LINE_LEN_MAX: usize = 4096;
+pub const LINE_LEN_MAX: usize = 4096;
+/// So much of a line that is too long is kept.
+const LONG_KEPT: usize = 64;
 /// Bytes read at once.
 pub const CHUNK: usize = 64 * 1024;
 
@@ -39,15 +42,17 @@ pub struct LineReader {
     searched: usize,
     /// The input has ended.
     pub ended: bool,
-    /// A line that was too long is being skipped.
-    skipping: bool,
+    /// A line that is too long is being skipped: how it begins.
+    skipping: Option<Vec<u8>>,
+    /// The same of the line that was given last.
+    long: Option<Vec<u8>>,
 }
 
 impl LineReader {
     /// Lines from the present place of `input` on.
     pub fn new(input: Input) -> LineReader {
         let buffer = Vec::with_capacity(2 * CHUNK);
-        LineReader { input, buffer, start: 0, searched: 0, ended: false, skipping: false }
+        LineReader { input, buffer, start: 0, searched: 0, ended: false, skipping: None, long: None }
     }
 
     /// What it reads from.
@@ -73,27 +78,33 @@ impl LineReader {
             if let Some(at) = self.buffer[self.searched..].iter().position(|b| *b == b'\n') {
                 let line = self.start..self.searched + at;
                 (self.start, self.searched) = (line.end + 1, line.end + 1);
+                self.long = self.skipping.take();
+                if self.long.is_none() && line.len() > LINE_LEN_MAX {
+                    self.long = Some(self.begin_of(&line));
+                }
                 // The length of a line that is too long is its fault: an empty line before its end stands for it.
-                let long = std::mem::take(&mut self.skipping) || line.len() > LINE_LEN_MAX;
-                return Ok(Some(if long { line.end..line.end } else { line }));
+                return Ok(Some(if self.is_long() { line.end..line.end } else { line }));
             }
             self.searched = self.buffer.len();
             if self.searched - self.start > LINE_LEN_MAX {
-                self.skipping = true;
+                if self.skipping.is_none() {
+                    self.skipping = Some(self.begin_of(&(self.start..self.searched)));
+                }
                 self.start = self.searched;
             }
             if self.ended || !self.more()? {
                 // The last line of a file may lack its end.
                 let rest = self.start..self.buffer.len();
                 let torn = matches!(self.input, Input::Program(_));
-                if !self.ended || torn || rest.is_empty() && !self.skipping {
+                if !self.ended || torn || rest.is_empty() && self.skipping.is_none() {
                     return Ok(None);
                 }
-                if self.skipping {
+                if self.skipping.is_some() {
                     self.buffer.push(b'\n');
                     continue; // now it has one, and is too long like any other
                 }
                 self.start = rest.end;
+                self.long = None;
                 return Ok(Some(rest));
             }
         }
@@ -107,6 +118,21 @@ impl LineReader {
     /// The same line once more at the next call.
     pub fn put_back(&mut self, line: &Range<usize>) {
         (self.start, self.searched) = (line.start, line.start);
+        self.skipping = self.long.take();
+    }
+
+    /// Was the line that was given last longer than [`LINE_LEN_MAX`]? Then it is given as an empty one.
+    pub fn is_long(&self) -> bool {
+        self.long.is_some()
+    }
+
+    fn begin_of(&self, line: &Range<usize>) -> Vec<u8> {
+        self.bytes(line).iter().take(LONG_KEPT).copied().collect()
+    }
+
+    /// The first bytes of the line that was given last, at least [`LONG_KEPT`] of a longer one.
+    fn begin(&self, line: &Range<usize>) -> &[u8] {
+        self.long.as_deref().unwrap_or(self.bytes(line))
     }
 
     fn bytes(&self, line: &Range<usize>) -> &[u8] {
@@ -263,6 +289,9 @@ impl RowReader {
 
     fn next_row(&mut self, row: &mut [i32]) -> Result<Line, SourceError> {
         let Some(line) = self.next_line()? else { return Ok(Line::None) };
+        if self.reader.is_long() {
+            return Ok(Line::Bad(line, too_long()));
+        }
         Ok(match parse(self.reader.text(&line), &self.format, &self.decimals, row) {
             Ok(()) => Line::Row,
             Err(why) => Line::Bad(line, why),
@@ -285,15 +314,20 @@ impl RowReader {
 
     fn is_comment(&self, line: &Range<usize>) -> bool {
         let Some(comment) = &self.format.comment else { return false };
-        let text = self.reader.bytes(line).trim_ascii_start();
+        let text = self.reader.begin(line).trim_ascii_start();
         text.is_empty() || text.starts_with(comment.as_bytes())
     }
 
     fn bad(&self, line: &Range<usize>, why: &str) -> Supply {
-        let text = String::from_utf8_lossy(self.reader.bytes(line));
+        let text = String::from_utf8_lossy(self.reader.begin(line));
         let short: String = text.chars().take(60).collect();
         Supply::Bad(format!("{}:{}: {short:?} is no sample: {why}", self.name, self.line))
     }
+}
+
+/// Why a line is no row.
+pub fn too_long() -> String {
+    format!("the line is too long, it has more than {LINE_LEN_MAX} bytes")
 }
 
 /// Writes the numbers of a line into `row`, one for each channel; else says why there are none.
@@ -320,7 +354,10 @@ fn wrong_width(text: &str, format: &LineFormat, channels: usize) -> String {
     let found = Fields::of(text, format.separator).count();
     match format.columns.iter().max() {
         Some(column) => format!("there is no column {column}, only {found}"),
-        None => format!("it has {found} columns, not {channels}; source.columns says which of several count"),
+        None => {
+            let found = counted(found as u64, "column", "columns");
+            format!("it has {found}, not {channels}; source.columns says which of several count")
+        }
     }
 }
 
@@ -379,7 +416,7 @@ mod tests {
         let why = |text, columns: &[u16], decimals: &[u8]| parsed(text, columns, decimals).unwrap_err();
         assert!(why("1 2 3", &[], &[0, 0]).starts_with("it has 3 columns, not 2"));
         assert!(why("1,5", &[], &[0]).starts_with("it has 2 columns, not 1"));
-        assert!(why("1", &[], &[0, 0]).starts_with("it has 1 columns, not 2"));
+        assert!(why("1", &[], &[0, 0]).starts_with("it has 1 column, not 2"));
         assert_eq!(why("1 2", &[1, 3], &[0, 0]), "there is no column 3, only 2");
         assert_eq!(why("1 x", &[1, 2], &[0, 0]), "column 2: this is no decimal number");
         assert_eq!(why("", &[], &[0]), "there is no number");

@@ -22,14 +22,14 @@ const UNSURE: u8 = 128;
 impl Audit {
     /// All of it but the totals and the findings themselves.
     pub fn state(&self) -> [u8; STATE_LEN] {
-        let Ticks { planned, taken, missed, full, hidden } = self.ticks;
+        let Ticks { planned, taken, empty, full, hidden } = self.ticks;
         let Time { grid, free, zero, last, run, unsure } = self.time;
         let (g, r) =
             (grid.unwrap_or(Grid { origin_ns: 0, period_ps: 0, tick: 0, at_ps: 0 }), run.unwrap_or_default());
         let numbers = [
             planned,
             taken,
-            missed,
+            empty,
             full,
             hidden,
             self.epochs,
@@ -92,7 +92,7 @@ impl Audit {
             ticks: Ticks {
                 planned: count(0)?,
                 taken: count(1)?,
-                missed: count(2)?,
+                empty: count(2)?,
                 full: count(3)?,
                 hidden: count(4)?,
             },

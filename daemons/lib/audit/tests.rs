@@ -46,7 +46,7 @@ fn faults(entries: &[Entry]) -> Vec<(u64, Fault)> {
     let audit = audit(entries);
     let ticks = audit.ticks;
     if audit.faults == 0 {
-        assert_eq!(ticks.planned, ticks.taken + ticks.missed + ticks.full + ticks.hidden);
+        assert_eq!(ticks.planned, ticks.taken + ticks.empty + ticks.full + ticks.hidden);
     }
     assert_eq!(audit.faults as usize, audit.findings().len());
     audit.findings().iter().map(|f| (f.seq, f.fault)).collect()
@@ -73,7 +73,7 @@ fn good() -> Vec<Entry> {
 fn a_true_record_has_no_findings() {
     let audit = audit(&good());
     assert_eq!(audit.findings(), []);
-    assert_eq!(audit.ticks, Ticks { planned: 9, taken: 4, missed: 2, full: 3, hidden: 0 });
+    assert_eq!(audit.ticks, Ticks { planned: 9, taken: 4, empty: 2, full: 3, hidden: 0 });
     assert_eq!((audit.epochs, audit.totals.n, audit.totals.losses.bad), (1, 15, 9));
     assert_eq!(audit.totals.channel(1).map(|s| s.count), Some(4));
 }

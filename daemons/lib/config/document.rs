@@ -214,6 +214,16 @@ impl Section {
         })
     }
 
+    /// A program and its arguments; `allowed` gives an example.
+    pub fn program(&mut self, key: &'static str, allowed: &str) -> Option<Found<Vec<String>>> {
+        let words = self.texts(key, allowed, |text| (!text.contains('\0')).then(|| text.to_owned()))?;
+        if words.value.first().is_some_and(|program| !program.is_empty()) {
+            return Some(words);
+        }
+        self.fault(words.place, key, format!("found no program; allowed: {allowed}"));
+        None
+    }
+
     /// A list of integers within `range`, or a single one.
     pub fn ints<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<Found<Vec<T>>>
     where

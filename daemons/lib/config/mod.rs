@@ -4,6 +4,7 @@
 //! default and a sentence about it: config/pipeline.toml.
 #![forbid(unsafe_code)]
 
+mod channel;
 mod document;
 mod fault;
 mod read;
@@ -178,6 +179,10 @@ pub struct ReportConfig {
     pub max_lines_per_second: u32,
     /// Digits after the point of values that are no integers, 0..=30.
     pub digits: u8,
+    /// A program and its arguments, run when an alarm begins or ends; empty: none.
+    pub command: Vec<String>,
+    /// It may take so long: 100 ms to 10 min.
+    pub command_limit: Duration,
 }
 
 /// The form of the printed lines.
@@ -205,6 +210,25 @@ pub struct ChannelConfig {
     pub scale: Decimal,
     /// In units of the value before it is scaled.
     pub offset: Decimal,
+    /// What it is watched for.
+    pub watch: WatchConfig,
+}
+
+/// What makes the alarms of a channel; all in physical values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchConfig {
+    /// A value above this is an alarm.
+    pub high: Option<Decimal>,
+    /// A value below this is one.
+    pub low: Option<Decimal>,
+    /// A faster change, a second, is one.
+    pub max_rate: Option<Decimal>,
+    /// By so much a value must come back behind `high` or `low` for the alarm to end.
+    pub hysteresis: Decimal,
+    /// So many samples in a row it takes to begin or end: 1 to 1,000,000.
+    pub hits: u32,
+    /// No sample for this time is an alarm: 100 ms to 36,500 d.
+    pub stale: Option<Duration>,
 }
 
 impl Default for SpoolConfig {
@@ -240,14 +264,27 @@ impl Default for StatConfig {
 
 impl Default for ReportConfig {
     fn default() -> ReportConfig {
-        ReportConfig { format: Format::Text, max_lines_per_second: 10, digits: 6 }
+        ReportConfig {
+            format: Format::Text,
+            max_lines_per_second: 10,
+            digits: 6,
+            command: Vec::new(),
+            command_limit: Duration::from_secs(10),
+        }
     }
 }
 
 impl Default for ChannelConfig {
     fn default() -> ChannelConfig {
         let (scale, offset) = (Decimal::ONE, Decimal::ZERO);
-        ChannelConfig { name: "value".to_owned(), unit: String::new(), decimals: 0, scale, offset }
+        let watch = WatchConfig::default();
+        ChannelConfig { name: "value".to_owned(), unit: String::new(), decimals: 0, scale, offset, watch }
+    }
+}
+
+impl Default for WatchConfig {
+    fn default() -> WatchConfig {
+        WatchConfig { high: None, low: None, max_rate: None, hysteresis: Decimal::ZERO, hits: 1, stale: None }
     }
 }
 
@@ -308,6 +345,11 @@ impl Config {
 /// A duration as users write it: a number with a unit, `2.5ms`, `10s`, `1h`.
 pub fn duration(text: &str) -> Option<Duration> {
     units::duration(text)
+}
+
+/// The same the other way round.
+pub fn show_duration(duration: Duration) -> String {
+    units::show_duration(duration)
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

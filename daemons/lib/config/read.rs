@@ -4,11 +4,10 @@
 use super::document::{Document, Found, Section};
 use super::fault::Fault;
 use super::{
-    ChannelConfig, Config, ConvConfig, EdgeConfig, Format, LogConfig, Policy, Rate, ReportConfig,
-    SpoolConfig, StatConfig, Sync, source, units,
+    Config, ConvConfig, EdgeConfig, Format, LogConfig, Policy, Rate, ReportConfig, SpoolConfig, StatConfig,
+    Sync, channel, source, units,
 };
 use crate::address::Address;
-use crate::decimal::DECIMALS_MAX;
 use crate::names;
 use crate::settings::{PERCENTILES_MAX, Percentile, Settings, Unit, Weight, Window};
 use std::ops::RangeInclusive;
@@ -26,11 +25,9 @@ const LENGTH_ALLOWED: &str =
     "a duration from 1us to 10000h, like \"60s\", or a number of samples from 1 to 1000000000000";
 const PERCENTILES_ALLOWED: &str =
     "at most 8 numbers from 0 to 100 with at most 6 digits after the point, like [50, 99.9]";
-const NAME_LEN_MAX: usize = 40;
-const UNIT_LEN_MAX: usize = 16;
 
 /// The value that was found, else the default.
-fn or<T>(found: Option<Found<T>>, default: T) -> T {
+pub(super) fn or<T>(found: Option<Found<T>>, default: T) -> T {
     found.map_or(default, |found| found.value)
 }
 
@@ -42,7 +39,9 @@ pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
     let torn = d.is_torn();
     let period = period.filter(|_| !torn);
     let awaited = period.filter(|_| conv.lock_step);
-    let channels = channels(d);
+    let channels = channel::channels(d, period);
+    let mut stat = stat_and_windows(d, period);
+    stat.settings.limits = channel::limits(&channels);
     let config = Config {
         instance: with(d, "instance", instance),
         source: source::section(d, conv.rate, channels.len()),
@@ -50,7 +49,7 @@ pub(super) fn config(mut document: Document) -> Result<Config, Vec<Fault>> {
         spool: with(d, "spool", spool),
         edge: with(d, "edge", edge),
         log: with(d, "log", |s| log(s, awaited, torn)),
-        stat: stat_and_windows(d, period),
+        stat,
         report: with(d, "report", report),
         channels,
     };
@@ -255,7 +254,7 @@ fn stat(s: &mut Section) -> StatConfig {
     let settings = Settings {
         percentiles: or(percentiles, Vec::new()),
         ewma: ewma.and_then(|found| Weight::of(&found.value)),
-        windows: Vec::new(),
+        ..Settings::default()
     };
     StatConfig { checkpoint: or(checkpoint, StatConfig::default().checkpoint), settings }
 }
@@ -314,68 +313,32 @@ fn samples(number: i128) -> Option<(Unit, u64)> {
     Some((Unit::Samples, u64::try_from(number).ok().filter(|n| WINDOW_SAMPLES.contains(n))?))
 }
 
-fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+pub(super) fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
     units::duration(text).filter(|duration| range.contains(duration))
 }
 
 fn report(s: &mut Section) -> ReportConfig {
     let default = ReportConfig::default();
     let formats = [("text", Format::Text), ("json", Format::Json), ("csv", Format::Csv)];
-    ReportConfig {
-        format: or(s.word("format", &formats), default.format),
-        max_lines_per_second: or(s.int("max_lines_per_second", 1..=1000), default.max_lines_per_second),
-        digits: or(s.int("digits", 0..=30), default.digits),
-    }
-}
-
-fn channels(document: &mut Document) -> Vec<ChannelConfig> {
-    let (mut channels, mut names) = (Vec::new(), Vec::new());
-    for mut section in document.repeated("channel") {
-        channels.push(channel(&mut section, &mut names));
-        document.add(section.finish());
-    }
-    if channels.is_empty() {
-        channels.push(ChannelConfig::default());
-    }
-    channels
-}
-
-/// `names` are those of the channels before this one, and then its own; `None` is one that could not be read.
-fn channel(s: &mut Section, names: &mut Vec<Option<String>>) -> ChannelConfig {
-    let default = ChannelConfig::default();
-    // Names are printed and stand zero padded in segment headers.
-    let short = |text: &str, range: RangeInclusive<usize>| {
-        (range.contains(&text.len()) && !text.contains(char::is_control)).then(|| text.to_owned())
-    };
-    let name = s.text("name", "1 to 40 bytes, no control characters", |text| short(text, 1..=NAME_LEN_MAX));
-    check_name(s, name.as_ref(), names);
-    let unit =
-        s.text("unit", "at most 16 bytes, no control characters", |text| short(text, 0..=UNIT_LEN_MAX));
-    let decimals = s.int("decimals", 0..=DECIMALS_MAX);
-    let scale = s.decimal("scale", " other than 0", |scale| scale.digits != 0);
-    let offset = s.decimal("offset", "", |_| true);
-    ChannelConfig {
-        name: or(name, default.name),
-        unit: or(unit, default.unit),
-        decimals: or(decimals, default.decimals),
-        scale: or(scale, default.scale),
-        offset: or(offset, default.offset),
-    }
-}
-
-/// Commands find a channel by its name.
-fn check_name(s: &mut Section, name: Option<&Found<String>>, names: &mut Vec<Option<String>>) {
-    if s.is_faulty(&["name"]) {
-        return names.push(None);
-    }
-    let default = ChannelConfig::default().name;
-    let (found, place) = name.map_or((&default, s.place()), |found| (&found.value, found.place.clone()));
-    if let Some(number) = names.iter().position(|other| other.as_ref() == Some(found)) {
-        let by_default = if name.is_some() { "" } else { " (the default)" };
-        let text = format!(
-            "found {found:?}{by_default}, the name of channel {number} too; allowed: another name for each channel"
+    let format = s.word("format", &formats);
+    let lines = s.int("max_lines_per_second", 1..=1000);
+    let digits = s.int("digits", 0..=30);
+    let command = s.program("command", "a program and its arguments, like [\"logger\", \"-t\", \"alarm\"]");
+    let limit = s.text("command_limit", "a duration from 100ms to 10min, like \"10s\"", |text| {
+        duration_in(text, Duration::from_millis(100)..=Duration::from_secs(600))
+    });
+    if let Some(found) = limit.as_ref().filter(|_| !s.is_faulty(&["command"]) && command.is_none()) {
+        s.fault(
+            found.place.clone(),
+            "command_limit",
+            "found it without a command; allowed: with one".to_owned(),
         );
-        s.fault(place, "name", text);
     }
-    names.push(Some(found.clone()));
+    ReportConfig {
+        format: or(format, default.format),
+        max_lines_per_second: or(lines, default.max_lines_per_second),
+        digits: or(digits, default.digits),
+        command: or(command, default.command),
+        command_limit: or(limit, default.command_limit),
+    }
 }

@@ -369,14 +369,7 @@ fn lines(s: &mut Section, frame: &Frame, place: Place) -> SourceConfig {
 fn command(s: &mut Section, frame: &Frame, place: Place) -> SourceConfig {
     let allowed = "a program and its arguments, like [\"sensor\", \"-v\"]";
     need(s, frame, &place, "command", "command", allowed);
-    let words = s.texts("command", allowed, |text| (!text.contains('\0')).then(|| text.to_owned()));
-    let command = match words {
-        Some(Found { value, place }) if value.first().is_none_or(String::is_empty) => {
-            s.fault(place, "command", format!("found no program; allowed: {allowed}"));
-            Vec::new()
-        }
-        words => or(words, Vec::new()),
-    };
+    let command = or(s.program("command", allowed), Vec::new());
     SourceConfig::Command { command, format: line_format(s, frame), on_bad: on_bad(s) }
 }
 

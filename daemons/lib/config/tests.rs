@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::limits::{Limit, Limits, Slope};
 use crate::settings::{Percentile, Unit, Weight, Window};
 
 fn load(text: &str, sets: &[&str]) -> Result<Config, Faults> {
@@ -62,12 +63,20 @@ fn every_key_arrives() {
         format = "json"
         max_lines_per_second = 1000
         digits = 30
+        command = ["logger", "-t", "alarm"]
+        command_limit = "1min"
         [[channel]]
         name = "ecg"
         unit = "µV"
         decimals = 9
         scale = 0.0048828125
         offset = "-5"
+        high = "-0.016"
+        low = -0.03
+        hysteresis = 1e-4
+        max_rate = 3
+        hits = 4
+        stale = "1min"
         [[channel]]
         name = "b"
         "#,
@@ -102,9 +111,24 @@ fn every_key_arrives() {
                     Window::new(Unit::Time, 60_000_000_000, 10_000_000_000).unwrap(),
                     Window::new(Unit::Samples, 1000, 1000).unwrap(),
                 ],
+                limits: vec![(
+                    0,
+                    Limits {
+                        high: Limit::above(1_723_200_000, 1_702_720_000),
+                        low: Limit::below(-1_144_000_000, -1_123_520_000),
+                        rate: Slope::new(614_400_000_000, 1),
+                        hits: 4,
+                    },
+                )],
             },
         },
-        report: ReportConfig { format: Format::Json, max_lines_per_second: 1000, digits: 30 },
+        report: ReportConfig {
+            format: Format::Json,
+            max_lines_per_second: 1000,
+            digits: 30,
+            command: ["logger", "-t", "alarm"].map(str::to_owned).to_vec(),
+            command_limit: Duration::from_secs(60),
+        },
         channels: vec![
             ChannelConfig {
                 name: "ecg".to_owned(),
@@ -112,6 +136,14 @@ fn every_key_arrives() {
                 decimals: 9,
                 scale: Decimal { digits: 48_828_125, places: 10 },
                 offset: Decimal { digits: -5, places: 0 },
+                watch: WatchConfig {
+                    high: Some(Decimal { digits: -16, places: 3 }),
+                    low: Some(Decimal { digits: -3, places: 2 }),
+                    max_rate: Some(Decimal { digits: 3, places: 0 }),
+                    hysteresis: Decimal { digits: 1, places: 4 },
+                    hits: 4,
+                    stale: Some(Duration::from_secs(60)),
+                },
             },
             ChannelConfig { name: "b".to_owned(), ..ChannelConfig::default() },
         ],
@@ -177,7 +209,7 @@ fn faults_in_sets_name_the_set() {
         faults("", &["conf.rate=max", "report.digit=3", "x"]),
         "--set conf.rate=max: unknown section; allowed: instance, source, conv, spool, edge, log, stat, report, \
          channel, window; did you mean `conv`?\n\
-         --set report.digit=3: unknown key; allowed in [report]: format, max_lines_per_second, digits; did you mean \
+         --set report.digit=3: unknown key; allowed in [report]: format, max_lines_per_second, digits, command, command_limit; did you mean \
          `digits`?\n\
          --set x: found no section.key=value; allowed: for example --set conv.rate=max\n3 faults in f"
     );

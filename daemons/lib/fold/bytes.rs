@@ -1,11 +1,13 @@
 //! A whole [`Fold`] as bytes and back (docs/formats.md, "Fold").
 #![forbid(unsafe_code)]
 
+use super::alarm::{WATCH_LEN, Watch};
 use super::codes::Codes;
 use super::histogram::{Histogram, from_runs};
 use super::stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 use super::windows::{self, Pane, Panes, next_pane};
 use super::{Channel, Fold, measures};
+use crate::entry::MAX_CHANNELS;
 use crate::fields::{get, get_u16, get_u32, get_u64, put};
 use crate::settings::{SETTINGS_LEN, Settings, Unit, WINDOWS_MAX};
 
@@ -24,7 +26,8 @@ impl Fold {
         let mut b = vec![0; HEAD_LEN];
         put(&mut b, 0, self.n.to_le_bytes());
         put(&mut b, 8, self.epoch.to_le_bytes());
-        put(&mut b, 12, (self.channels().count() as u32).to_le_bytes());
+        put(&mut b, 12, (self.channels().count() as u16).to_le_bytes());
+        put(&mut b, 14, (self.settings().limits.len() as u16).to_le_bytes());
         put(&mut b, LOSSES_AT, self.losses.to_bytes());
         put(&mut b, NOW_AT, self.now.to_le_bytes());
         let first = self.measures.iter().flat_map(|measures| &measures.first);
@@ -32,6 +35,7 @@ impl Fold {
             put(&mut b, FIRST_AT + 8 * i, first.to_le_bytes());
         }
         put(&mut b, SETTINGS_AT, self.settings().to_bytes());
+        b.extend(self.watches());
         for (number, channel) in (0u16..).zip(&self.channels).filter(|(_, channel)| channel.stats.count > 0) {
             let measures = self.measures.as_ref().and_then(|measures| measures.channels.get(number as usize));
             channel.write(number, measures, &mut b);
@@ -39,10 +43,25 @@ impl Fold {
         b
     }
 
+    /// The limits, each with what its channel's alarms have come to.
+    fn watches(&self) -> Vec<u8> {
+        let channels = self.measures.iter().flat_map(|measures| &measures.channels);
+        let watches = (0u16..).zip(channels).filter_map(|(number, channel)| Some((number, channel.watch?)));
+        let bytes = watches.flat_map(|(number, watch)| {
+            let mut b = watch.to_bytes();
+            put(&mut b, 0, number.to_le_bytes());
+            b
+        });
+        bytes.collect()
+    }
+
     /// The fold in these bytes; `None` if [`Fold::to_bytes`] makes them of no fold, so whatever they are is found out.
     pub fn from_bytes(bytes: &[u8]) -> Option<Fold> {
         let (head, rest) = bytes.split_at_checked(HEAD_LEN)?;
-        let settings = Settings::from_bytes(&get(head, SETTINGS_AT))?;
+        let mut settings = Settings::from_bytes(&get(head, SETTINGS_AT))?;
+        let mut reader = Reader { rest };
+        let watches = reader.watches(get_u16(head, 14), get_u64(head, 0))?;
+        settings.limits = watches.iter().map(|(number, watch)| (*number, watch.limits)).collect();
         let mut fold = Fold {
             n: get_u64(head, 0),
             epoch: get_u32(head, 8),
@@ -56,9 +75,11 @@ impl Fold {
                 *first = get_u64(head, FIRST_AT + 8 * i);
             }
             measures.find_border(fold.now);
+            for (number, watch) in watches {
+                measures.channels.get_mut(number as usize)?.watch = Some(watch);
+            }
         }
-        let mut reader = Reader { rest };
-        for _ in 0..get_u32(head, 12) {
+        for _ in 0..get_u16(head, 12) {
             fold.read_channel(&mut reader)?;
         }
         let samples: u128 = fold.channels().map(|(_, stats)| stats.count as u128).sum();
@@ -191,6 +212,13 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(len).ok()?)
     }
 
+    /// So many limits and alarms, each with the number of its channel, after entry n.
+    fn watches(&mut self, count: u16, n: u64) -> Option<Vec<(u16, Watch)>> {
+        let bytes = self.take(WATCH_LEN * (count as usize).min(MAX_CHANNELS + 1))?;
+        let each = bytes.chunks_exact(WATCH_LEN);
+        each.map(|b| Some((get_u16(b, 0), Watch::from_bytes(b, n)?))).collect()
+    }
+
     /// It has codes if percentiles are asked for.
     fn pane(&mut self, has_codes: bool) -> Option<Pane> {
         let head = self.take(PANE_LEN)?;
@@ -210,7 +238,7 @@ mod tests {
     fn fold(n: u64, rows: &[(u16, Stats)]) -> Vec<u8> {
         let fold = Fold { n, epoch: 1, ..Fold::default() };
         let mut bytes = fold.to_bytes();
-        put(&mut bytes, 12, (rows.len() as u32).to_le_bytes());
+        put(&mut bytes, 12, (rows.len() as u16).to_le_bytes());
         for (number, stats) in rows {
             Channel { stats: *stats, ..Channel::default() }.write(*number, None, &mut bytes);
         }

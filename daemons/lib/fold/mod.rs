@@ -1,12 +1,14 @@
 //! The statistics: a pure, exact fold over the entries of the record.
 //!
 //! [`Fold`] is what is known after entry `n`: per channel count, sum, sum of squares, minimum, maximum, first and last
-//! value as integers, and what was lost, by reason; and what [`Settings`] ask for: percentiles, a fading average, windows.
+//! value as integers, and what was lost, by reason; and what [`Settings`] ask for: percentiles, a fading average, windows,
+//! alarms.
 //! There are no floats, so the same entries always give the same bits, however they were cut into batches and however
 //! often the daemon was restarted in between. Mean, variance and standard deviation are made from these integers by
 //! [`crate::exact`].
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod bytes;
 mod closings;
 mod codes;
@@ -14,6 +16,7 @@ mod histogram;
 mod stats;
 mod windows;
 
+pub use alarm::{Alarm, Alarms};
 pub use closings::{Closed, Closings};
 pub use stats::{LOSSES_LEN, Losses, STATS_LEN, Stats};
 pub use windows::Span;
@@ -106,7 +109,7 @@ impl Fold {
 
     /// The same fold, going on with other settings. The totals go on as they are, and so do percentiles if they were asked
     /// for before; otherwise they stay unknown where there are samples already. Everything that belongs to the epoch begins anew behind entry n, windows
-    /// of time with the next whole step. With the same settings nothing changes.
+    /// of time with the next whole step; alarms go on where the limits of a channel are the same. With the same settings nothing changes.
     pub fn go_on_with(mut self, settings: &Settings) -> Fold {
         if self.n == 0 {
             return Fold::with(settings);
@@ -125,7 +128,8 @@ impl Fold {
 
     /// What is asked for.
     pub fn settings(&self) -> &Settings {
-        static NOTHING: Settings = Settings { percentiles: Vec::new(), ewma: None, windows: Vec::new() };
+        static NOTHING: Settings =
+            Settings { percentiles: Vec::new(), ewma: None, windows: Vec::new(), limits: Vec::new() };
         self.measures.as_ref().map_or(&NOTHING, |measures| &measures.settings)
     }
 
@@ -146,10 +150,13 @@ impl Fold {
 
     /// How a channel changes; `None` without two samples in this epoch at two times.
     pub fn rate(&self, channel: u16) -> Option<Rate> {
-        let channel = self.channels.get(channel as usize).filter(|channel| channel.in_epoch() > 1)?;
-        let change = channel.stats.last as i64 - channel.before as i64;
-        let time_ns = channel.stats.t_ns.checked_sub(channel.before_ns).filter(|time| *time > 0)?;
-        Some(Rate { change, time_ns })
+        self.channels.get(channel as usize)?.rate()
+    }
+
+    /// The alarms of a channel; none is on if it has no limits.
+    pub fn alarm(&self, channel: u16) -> Alarm {
+        let kept = self.measures.as_ref().and_then(|measures| measures.channels.get(channel as usize));
+        kept.and_then(|kept| kept.watch.as_ref()).map(|watch| watch.alarm).unwrap_or_default()
     }
 
     /// The fading average of a channel in units of 2^-32 codes; `None` if not asked for, or without a sample in this epoch.
@@ -253,7 +260,7 @@ impl Fold {
         let Some(channel) = self.channels.get_mut(sample.channel as usize) else { return };
         channel.take(sample);
         if let Some(measures) = &mut self.measures {
-            measures.take(sample, channel.in_epoch());
+            measures.take(sample, channel.in_epoch(), || channel.rate());
         }
     }
 
@@ -296,6 +303,13 @@ impl Channel {
     #[inline(always)]
     fn in_epoch(&self) -> u64 {
         self.stats.count - self.earlier
+    }
+
+    /// From the last sample but one to the last one.
+    fn rate(&self) -> Option<Rate> {
+        let time_ns = self.stats.t_ns.checked_sub(self.before_ns).filter(|time| *time > 0)?;
+        let change = self.stats.last as i64 - self.before as i64;
+        (self.in_epoch() > 1).then_some(Rate { change, time_ns })
     }
 }
 

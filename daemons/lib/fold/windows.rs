@@ -1,10 +1,12 @@
-//! What is kept only if it is asked for: the histogram since the start, the fading average, and windows.
+//! What is kept only if it is asked for: the histogram since the start, the fading average, windows, and alarms.
 //!
 //! Samples are gathered first, and then counted together, in the order of their codes. A window is made of panes of one
 //! step each. Samples go into the open pane; when its end is reached it is closed and joins those of the last `steps`
 //! panes, whose sum is the window. Most panes come and go before anybody asks for that sum: it is made when asked for.
 #![forbid(unsafe_code)]
 
+use super::Rate;
+use super::alarm::Watch;
 use super::codes::Codes;
 use super::histogram::{Histogram, Runs, bucket, tally};
 use super::stats::Stats;
@@ -35,6 +37,8 @@ pub(super) struct Channel {
     pub histogram: Option<Histogram>,
     /// In units of 2^-32 codes; `None` before the first sample of the epoch.
     pub ewma: Option<i64>,
+    /// `None` without limits.
+    pub watch: Option<Watch>,
     pub panes: Vec<Panes>,
     /// Samples that are not yet in the open panes; none between batches.
     recent: Stats,
@@ -95,7 +99,13 @@ impl Measures {
         let panes = vec![panes; settings.windows.len()];
         let channel = Channel { histogram: asked(), panes, ..Channel::default() };
         let first = vec![0; settings.windows.len()];
-        let mut new = Measures { settings, first, border: 0, channels: vec![channel; MAX_CHANNELS] };
+        let mut channels = vec![channel; MAX_CHANNELS];
+        for (number, limits) in &settings.limits {
+            if let Some(channel) = channels.get_mut(*number as usize) {
+                channel.watch = Some(Watch::new(*limits));
+            }
+        }
+        let mut new = Measures { settings, first, border: 0, channels };
         new.begin_epoch();
         new
     }
@@ -109,9 +119,14 @@ impl Measures {
     ) {
         let mut before = before.map(|before| before.channels).unwrap_or_default().into_iter();
         for (channel, has_samples) in self.channels.iter_mut().zip(has_samples) {
-            let known = before.next().and_then(|before| before.histogram);
+            let before = before.next().unwrap_or_default();
             if has_samples {
-                channel.histogram = channel.histogram.take().and(known);
+                channel.histogram = channel.histogram.take().and(before.histogram);
+            }
+            if let (Some(watch), Some(before)) = (&mut channel.watch, before.watch)
+                && watch.limits == before.limits
+            {
+                *watch = before;
             }
         }
         for (first, window) in self.first.iter_mut().zip(&self.settings.windows) {
@@ -134,12 +149,16 @@ impl Measures {
         self.find_border(0);
     }
 
-    /// Takes one sample; `position` counts those of its channel in this epoch, itself included.
+    /// Takes one sample; `position` counts those of its channel in this epoch, itself included, and `rate` is what it
+    /// has changed.
     #[inline(always)]
-    pub fn take(&mut self, sample: &Entry, position: u64) {
+    pub fn take(&mut self, sample: &Entry, position: u64, rate: impl FnOnce() -> Option<Rate>) {
         let Some(channel) = self.channels.get_mut(sample.channel as usize) else { return };
         if let Some(weight) = self.settings.ewma {
             channel.ewma = Some(fade(channel.ewma, sample.value, weight));
+        }
+        if let Some(watch) = &mut channel.watch {
+            watch.take(sample.seq, sample.value, rate);
         }
         if self.settings.windows.is_empty() && self.settings.percentiles.is_empty() {
             return;

@@ -28,7 +28,7 @@ fn entries(range: RangeInclusive<u64>) -> Vec<u8> {
 const GRANT: Grant = Grant { nonce: 5, epoch: 1, base: 1 };
 
 fn open(dir: &Path, size: u64) -> (Record<DirDisk>, Recovered) {
-    let disk = DirDisk::open(dir, 0o640).unwrap();
+    let disk = DirDisk::open(dir).unwrap();
     Record::open(disk, settings(size), 42, || 9).unwrap()
 }
 
@@ -113,7 +113,7 @@ fn the_smallest_segment_holds_one_entry() {
 fn other_channels_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path(), 10));
-    let disk = DirDisk::open(dir.path(), 0o640).unwrap();
+    let disk = DirDisk::open(dir.path()).unwrap();
     let other = Settings { segment_entries: 10, channels: Vec::new() };
     let error = Record::open(disk, other, 1, || 0).unwrap_err();
     assert!(matches!(&error, RecordError::Channels { .. }), "{error}");
@@ -209,7 +209,7 @@ fn insist(
 fn survive(errno: i32, good: u64, failing: u64, write_at_most: usize) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
-        let inner = DirDisk::open(dir.path(), 0o640).unwrap();
+        let inner = DirDisk::open(dir.path()).unwrap();
         let good = u64::MAX.into();
         let disk = FaultDisk { inner, errno, good, failing: failing.into(), write_at_most };
         Record::open(disk, settings(10), 42, || 9).unwrap()

@@ -1,0 +1,243 @@
+//! The command that is run when an alarm begins or ends: without a shell, one at a time, in a thread of its own.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ipc_pipeline::config::ReportConfig;
+use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::{program, sys};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::alarms::Event;
+
+/// Events that may wait for the command; more are told, but not given to it.
+const WAITING_MAX: usize = 64;
+/// At the end the command has so long.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Our end of the thread.
+pub struct Runner {
+    sender: Option<SyncSender<Event>>,
+    thread: JoinHandle<()>,
+    counts: Arc<Counts>,
+}
+
+/// How often it was run, and how often in vain.
+#[derive(Default)]
+struct Counts {
+    run: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What the thread runs.
+struct Plan {
+    command: Vec<String>,
+    limit: Duration,
+    instance: String,
+}
+
+impl Runner {
+    /// Starts the thread; `None` if there is no command.
+    pub fn start(config: &ReportConfig, instance: &str) -> Result<Option<Runner>, Failure> {
+        let Some(name) = config.command.first() else { return Ok(None) };
+        if !program::can_be_found(name) {
+            let text =
+                format!("report.command: there is no program {name:?}; install it, or name another one");
+            return Err(Failure::config(text));
+        }
+        let (sender, events) = sync_channel(WAITING_MAX);
+        let counts = Arc::new(Counts::default());
+        let plan = Plan {
+            command: config.command.clone(),
+            limit: config.command_limit,
+            instance: instance.to_owned(),
+        };
+        let ours = counts.clone();
+        let thread =
+            thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &events, &ours));
+        let thread = thread.map_err(|e| Failure::system(format!("cannot start a thread: {e}")))?;
+        Ok(Some(Runner { sender: Some(sender), thread, counts }))
+    }
+
+    /// Gives it an event; it is run when those before it are done.
+    pub fn tell(&self, event: Event) {
+        let taken = self.sender.as_ref().is_some_and(|sender| sender.try_send(event).is_ok());
+        if !taken {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            log::warn!(
+                "report.command is too slow: {WAITING_MAX} alarms wait for it, this one is not given to it"
+            );
+        }
+    }
+
+    /// How often it was run, and how often in vain.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.counts.run, &self.counts.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Waits a little until all events are dealt with. What still runs then dies with us.
+    pub fn finish(mut self) {
+        self.sender = None;
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < LAST {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if !self.thread.is_finished() {
+            log::warn!("report.command still runs at the end: it is killed");
+        }
+    }
+}
+
+fn serve(plan: &Plan, events: &Receiver<Event>, counts: &Counts) {
+    for event in events {
+        counts.run.fetch_add(1, Ordering::Relaxed);
+        if let Err(why) = plan.run(&event) {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            log::error!(
+                "report.command: {} {why}; \"{}\" may not have reached anybody",
+                plan.name(),
+                event.text
+            );
+        }
+    }
+}
+
+impl Plan {
+    fn name(&self) -> &str {
+        self.command.first().map_or("", String::as_str)
+    }
+
+    /// Runs the command for one event; why that was in vain is the rest of a sentence.
+    fn run(&self, event: &Event) -> Result<(), String> {
+        let mut child = self.spawn(event).map_err(|e| format!("cannot be started: {e}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One short line fits any pipe; who does not read it does not want it.
+            let _ = stdin.write_all(format!("{}\n", event.text).as_bytes());
+        }
+        match wait(&mut child, self.limit) {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => Err(program::how(status)),
+            Ok(None) => Err(format!("took longer than {:?} and was killed", self.limit)),
+            Err(e) => Err(format!("cannot be waited for: {e}")),
+        }
+    }
+
+    fn spawn(&self, event: &Event) -> io::Result<Child> {
+        let mut command = Command::new(self.name());
+        command.args(self.command.get(1..).unwrap_or_default());
+        command
+            .env("IPC_PIPELINE_INSTANCE", &self.instance)
+            .env("IPC_PIPELINE_CHANNEL", &event.channel)
+            .env("IPC_PIPELINE_UNIT", &event.unit)
+            .env("IPC_PIPELINE_ALARM", &event.alarm)
+            .env("IPC_PIPELINE_VALUE", &event.value)
+            .env("IPC_PIPELINE_SEQ", event.seq.to_string());
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC"); // those are for us
+        // Standard output is for our lines alone.
+        command.stdin(Stdio::piped()).stdout(io::stderr()).stderr(Stdio::inherit());
+        sys::dies_with_parent(&mut command);
+        command.spawn()
+    }
+}
+
+/// How it ended; `None`: not in time, so it was killed, and all that it has started.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let pid = Pid::from_child(child);
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    let ended = process.and_then(|process| ends_within(&process, limit));
+    let in_time = matches!(ended, Ok(true));
+    // It is still ours to wait for, so its number still names its group.
+    let _ = kill_process_group(pid, Signal::KILL);
+    let status = child.wait()?;
+    ended?;
+    Ok(in_time.then_some(status))
+}
+
+fn ends_within(process: &impl rustix::fd::AsFd, limit: Duration) -> rustix::io::Result<bool> {
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return ready.map(|n| n > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        let [channel, unit, alarm, value] = ["t", "C", "high", "81.5"].map(str::to_owned);
+        Event { channel, unit, alarm, value, seq: 7, text: text.to_owned() }
+    }
+
+    fn config(command: &[&str], limit_ms: u64) -> ReportConfig {
+        ReportConfig {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            command_limit: Duration::from_millis(limit_ms),
+            ..ipc_pipeline::config::Config::default().report
+        }
+    }
+
+    fn run(command: &[&str], limit_ms: u64, events: usize) -> [u64; 2] {
+        let runner = Runner::start(&config(command, limit_ms), "x").unwrap().unwrap();
+        let counts = runner.counts.clone();
+        (0..events).for_each(|i| runner.tell(event(&i.to_string())));
+        runner.finish();
+        [&counts.run, &counts.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn it_is_given_the_event_in_its_environment_and_the_sentence_as_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let script = format!(
+            "cat >> {0}; echo $IPC_PIPELINE_INSTANCE $IPC_PIPELINE_CHANNEL $IPC_PIPELINE_UNIT \
+             $IPC_PIPELINE_ALARM $IPC_PIPELINE_VALUE $IPC_PIPELINE_SEQ >> {0}",
+            out.display()
+        );
+        assert_eq!(run(&["sh", "-c", &script], 10_000, 2), [2, 0]);
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "0\nx t C high 81.5 7\n1\nx t C high 81.5 7\n");
+    }
+
+    #[test]
+    fn one_that_fails_or_does_not_end_is_counted() {
+        assert_eq!(run(&["false"], 10_000, 1), [1, 1]);
+        // It and what it has started.
+        let begun = Instant::now();
+        assert_eq!(run(&["sh", "-c", "sleep 1000 & sleep 1000"], 100, 1), [1, 1]);
+        assert!(begun.elapsed() < Duration::from_secs(100));
+        // One that does not read does not hold us up.
+        assert_eq!(run(&["true"], 10_000, 20), [20, 0]);
+    }
+
+    #[test]
+    fn events_that_cannot_wait_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let go = dir.path().join("go");
+        let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+        let runner = Runner::start(&config(&["sh", "-c", &script], 60_000), "x").unwrap().unwrap();
+        (0..WAITING_MAX + 10).for_each(|_| runner.tell(event("e")));
+        // One may have been taken off already.
+        assert!([9, 10].contains(&runner.counts()[1]));
+        std::fs::write(go, "").unwrap();
+        runner.finish();
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_said_at_the_start() {
+        let Err(failure) = Runner::start(&config(&["no-such-program"], 100), "x") else { panic!("started") };
+        assert!(failure.to_string().contains("no-such-program"));
+        assert!(Runner::start(&config(&[], 100), "x").unwrap().is_none());
+    }
+}
