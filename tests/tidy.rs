@@ -48,7 +48,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("recovery", &["disk", "entry", "header", "mark", "record", "segment_file", "summary"]),
         ("register", &["segment", "snapshot"]),
         ("retention", &["disk", "header", "segment_file", "settings", "summary"]),
-        ("segment", &["sys"]),
+        ("segment", &["names", "sys"]),
         ("segment_file", &["block", "disk", "entry", "header"]),
         ("spool", &["entry", "ring", "segment"]),
         (

@@ -79,8 +79,7 @@ impl Machine {
         let pid = nspawn.id();
         self.nspawn = Some(nspawn);
         self.wait_for("a process 1", |machine| {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            machine.leader = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0);
+            machine.leader = leader_below(pid).unwrap_or(0);
             machine.leader != 0
         });
         self.wait_for("the container is up", |machine| {
@@ -192,6 +191,17 @@ impl Drop for Machine {
         let _ = Command::new("umount").arg(&self.root).status();
         let _ = &self.dir;
     }
+}
+
+/// The child of nspawn that is process 1 of the container. There is another one before it, which ends.
+fn leader_below(nspawn: u32) -> Option<i32> {
+    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+    let is_first = |pid: &&str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).eq(["1"]))
+    };
+    children.split_whitespace().find(is_first)?.parse().ok()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -39,7 +39,7 @@ fn stop(m: &mut Machine) -> checker::Report {
         m.run("pgrep -x 'ipc-(conv|log|stat|report)'").status.code() == Some(1)
     });
     m.wait_for("the objects are gone", |m| {
-        m.does("ls /dev/shm | grep -c ^ipc-pipeline || true").trim() == "0"
+        m.does("ls /dev/shm | grep ^ipc-pipeline | grep -vc aside || true").trim() == "0"
     });
     m.does("ipc-pipeline verify --system");
     let report = check_record(&m.path("/var/lib/ipc-pipeline/log"));
