@@ -7,7 +7,8 @@ mod harness;
 use harness::{Foreground, Pipeline, Role};
 use std::fs::File;
 use std::io::Write;
-use std::time::Duration;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -20,10 +21,15 @@ struct Bench {
 
 impl Bench {
     fn new(config: &str) -> Bench {
+        Bench::with_messages(1000, config)
+    }
+
+    /// At most so many messages a second.
+    fn with_messages(per_second: u32, config: &str) -> Bench {
         let p = Pipeline::new(&format!(
             "[source]\nkind = \"lines\"\npath = \"in.fifo\"\n[conv]\nrate = \"max\"\n[log]\nsync = \"10ms\"\n\
              [report]\ncommand = [\"sh\", \"-c\", \"(echo $IPC_PIPELINE_ALARM $IPC_PIPELINE_VALUE; cat) >> told\"]\n\
-             max_lines_per_second = 1000\n{config}"
+             max_lines_per_second = {per_second}\n{config}"
         ));
         let fifo = p.dir().join("in.fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -72,6 +78,14 @@ fn beyond_a_limit_and_back() {
     );
     b.gives("10\n90.5\n10\n90.5\n90.4\n");
     b.says("alarm: level above 80 cm since entry", 1);
+    // Its name is known without a configuration.
+    let text =
+        b.p.command(env!("CARGO_BIN_EXE_ipc-pipeline"))
+            .args(["status", "--name", &b.p.name])
+            .output()
+            .unwrap()
+            .stdout;
+    assert!(String::from_utf8(text).unwrap().contains("alarm: level high since entry"));
     // In the middle nothing changes, and once is not enough.
     b.gives("75\n60\n75\n");
     b.p.wait_for("all of it is printed", BOUND, |p| p.folded() >= 10);
@@ -113,4 +127,51 @@ fn silence_outlives_the_daemons_that_tell_of_it() {
     assert!(b.run.kill(Role::Report));
     b.says("alarm: level without a sample for 200ms, the last was 12 cm", 2);
     b.ends();
+}
+
+/// Many channels at once are many messages: they wait, and at the end they are told all the same.
+#[test]
+fn messages_are_few_and_none_is_left_out_at_the_end() {
+    const CHANNELS: u64 = 20;
+    let channel = |i| format!("[[channel]]\nname = \"c{i}\"\nhigh = 80\n");
+    let mut b = Bench::with_messages(2, &(0..CHANNELS).map(channel).collect::<String>());
+    let row = |value: &str| [value; CHANNELS as usize].join(",") + "\n";
+    b.gives(&row("90"));
+    b.p.wait_for("all are told", BOUND, |p| p.counter(Role::Report, "alarms") == CHANNELS);
+    // There is no other message for ten seconds; nobody needs to wait for that long.
+    let (begun, mut rows) = (Instant::now(), 1);
+    while begun.elapsed() < Duration::from_secs(2) {
+        b.gives(&row("10"));
+        b.gives(&row("90"));
+        rows += 2;
+        b.p.wait_for("it is folded", BOUND, |p| p.folded() >= rows * CHANNELS);
+    }
+    assert_eq!(b.p.counter(Role::Report, "alarms"), CHANNELS);
+    b.gives(&row("10"));
+    b.p.wait_for("it is folded", BOUND, |p| p.folded() >= (rows + 1) * CHANNELS);
+    b.run.signal(rustix::process::Signal::INT);
+    b.run.ends_with(0, BOUND);
+    assert_eq!(b.run.err().matches("alarm over: c").count() as u64, CHANNELS, "{}", b.run.err());
+    b.p.judge();
+}
+
+/// What stands in the register when nobody can have written it: it is looked at now and then, and not all the time.
+#[test]
+fn a_register_that_cannot_be_read_keeps_nobody_busy() {
+    let config = "[source]\nkind = \"random\"\n[conv]\nrate = \"10 Hz\"\n[[channel]]\nhigh = 1000\n";
+    let mut p = Pipeline::new(config);
+    p.start_all();
+    p.wait_for("it prints", BOUND, |p| (3..u64::MAX).contains(&p.counter(Role::Report, "printed")));
+    p.kill(Role::Stat);
+    let register = format!("/dev/shm/ipc-pipeline@{}.snapshot", p.name);
+    File::options().write(true).open(register).unwrap().write_all_at(&[0x11; 8], 128).unwrap();
+    let woken = |p: &Pipeline| p.counter(Role::Report, "woken");
+    let (before, begun) = (woken(&p), Instant::now());
+    p.wait_for("it has looked ten times", BOUND, |p| p.counter(Role::Report, "woken") > before + 10);
+    std::thread::sleep(Duration::from_secs(1));
+    let per_second = (woken(&p) - before) as f64 / begun.elapsed().as_secs_f64();
+    assert!(per_second < 100.0, "woken {per_second} times a second");
+    p.start(Role::Stat);
+    let printed = p.counter(Role::Report, "printed");
+    p.wait_for("it prints again", BOUND, |p| p.counter(Role::Report, "printed") > printed + 2);
 }

@@ -1,6 +1,8 @@
 //! Which alarms are on: one account for `status` and `top`.
 #![forbid(unsafe_code)]
 
+use std::cell::LazyCell;
+
 use ipc_pipeline::snapshot::{Row, Snapshot};
 use serde_json::{Value, json};
 
@@ -10,9 +12,10 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// What the last word of ipc-stat says of channels with these names.
-    pub fn of(word: Option<&Snapshot>, names: &[String]) -> Alarms {
+    /// What the last word of ipc-stat says of channels with these names, which are asked for only if an alarm is on.
+    pub fn of(word: Option<&Snapshot>, names: impl FnOnce() -> Vec<String>) -> Alarms {
         let rows = word.into_iter().flat_map(Snapshot::totals).filter(|row| !row.alarms().is_empty());
+        let names = LazyCell::new(names);
         let name = |row: &Row| {
             let name = names.get(row.channel as usize).cloned();
             name.unwrap_or_else(|| format!("channel {}", row.channel))
@@ -65,15 +68,15 @@ mod tests {
             fold.fold(&Entry::sample(fold.n + 1, 1, 0, channel, value)).unwrap();
         }
         let mut word = Snapshot::of(&fold, 1, 7);
-        let names = ["a", "b"].map(str::to_owned);
-        assert_eq!(Alarms::of(Some(&word), &names).texts(), ["a high since entry 1"]);
+        let names = || ["a", "b"].map(str::to_owned).to_vec();
+        assert_eq!(Alarms::of(Some(&word), names).texts(), ["a high since entry 1"]);
         word.rows[2].stale = true;
-        let alarms = Alarms::of(Some(&word), &names);
+        let alarms = Alarms::of(Some(&word), names);
         assert_eq!(alarms.texts(), ["a high since entry 1", "channel 2 stale"]);
         assert_eq!(
             alarms.json()[0],
             json!({"channel": 0, "name": "a", "alarm": "high", "seq": 1, "changes": 1})
         );
-        assert!(Alarms::of(None, &names).texts().is_empty());
+        assert!(Alarms::of(None, names).texts().is_empty());
     }
 }

@@ -1,12 +1,14 @@
-//! `ipc-pipeline status`: how a pipeline is doing, from copies of its pages and of the spool's header. Nobody is asked,
-//! so nobody is disturbed.
+//! `ipc-pipeline status`: how a pipeline is doing, from copies of its pages and of the spool's header, and if an alarm is
+//! on the names of the channels from the record. Nobody is asked, so nobody is disturbed.
 #![forbid(unsafe_code)]
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use ipc_pipeline::args::CommonArgs;
+use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::names::Names;
 use ipc_pipeline::page::Page;
+use ipc_pipeline::reader::RecordReader;
 use serde_json::{Map, Value, json};
 
 use crate::alarms::Alarms;
@@ -25,12 +27,19 @@ pub fn status(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
     let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let (standings, word) = (Standings::of(&names), said::newest(&names));
     let lost = Lost::of(&standings, word.as_ref());
-    let channels: Vec<String> = config.channels.into_iter().map(|channel| channel.name).collect();
-    let alarms = Alarms::of(word.as_ref(), &channels);
+    let alarms = Alarms::of(word.as_ref(), || names_of_channels(&names, config));
     let show = if as_json { machine } else { people };
     let text = show(&names, &standings, &lost, &alarms);
     say(&text)?;
     Ok(if standings.roles.iter().all(Standing::is_running) { 0 } else { EXIT_NOT_RUNNING })
+}
+
+/// As the record has them, so that no configuration need be at hand; without a record as they are configured.
+fn names_of_channels(names: &Names, config: Config) -> Vec<String> {
+    match RecordReader::open(&names.record_dir()) {
+        Ok(record) => record.channels().iter().map(|row| row.name.clone()).collect(),
+        Err(_) => config.channels.into_iter().map(|channel| channel.name).collect(),
+    }
 }
 
 fn people(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {

@@ -123,8 +123,7 @@ impl Look {
         let channels = channels.collect();
         let word = said::newest(names);
         let lost = Lost::of(&standings, word.as_ref());
-        let channel_names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
-        let alarms = Alarms::of(word.as_ref(), &channel_names);
+        let alarms = Alarms::of(word.as_ref(), || rows.iter().map(|row| row.name.clone()).collect());
         let said = word.map(|word| Said::of(&word, &rows, DIGITS));
         Look { instance: names.instance().to_owned(), standings, rates, lost, alarms, said, channels }
     }

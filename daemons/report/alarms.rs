@@ -3,7 +3,8 @@
 
 use ipc_pipeline::config::show_duration;
 use ipc_pipeline::decimal::Decimal;
-use ipc_pipeline::fold::{Alarm, Alarms};
+use ipc_pipeline::fold::Alarm;
+use ipc_pipeline::limits::Limits;
 use ipc_pipeline::snapshot::{Row, Snapshot};
 
 use crate::line::{Channel, Style};
@@ -13,6 +14,9 @@ use crate::line::{Channel, Style};
 struct Known {
     alarm: Alarm,
     stale: bool,
+    /// Of this record and with these limits changes are counted: those of others are no news.
+    log_id: u64,
+    limits: Option<Limits>,
 }
 
 /// What the last snapshot said.
@@ -42,17 +46,24 @@ pub struct Event {
 impl Watcher {
     /// What has changed; at first, what is on.
     pub fn look(&mut self, snapshot: &Snapshot, style: &Style) -> Vec<Event> {
-        snapshot.totals().filter_map(|row| self.look_at(row, style)).collect()
+        snapshot.totals().filter_map(|row| self.look_at(row, snapshot.log_id, style)).collect()
     }
 
-    fn look_at(&mut self, row: &Row, style: &Style) -> Option<Event> {
+    fn look_at(&mut self, row: &Row, log_id: u64, style: &Style) -> Option<Event> {
         let number = row.channel as usize;
         if self.known.len() <= number {
             self.known.resize(number + 1, None);
         }
-        let now = Known { alarm: row.alarm, stale: row.stale };
-        let nothing = Known { alarm: Alarm { on: Alarms::default(), ..row.alarm }, stale: false };
-        let before = self.known.get_mut(number)?.replace(now).unwrap_or(nothing);
+        let now = Known { alarm: row.alarm, stale: row.stale, log_id, limits: row.limits };
+        let before = match self.known.get_mut(number)?.replace(now) {
+            Some(before) if (before.log_id, before.limits) == (log_id, row.limits) => before,
+            // What was counted before we looked, or under other limits, is no news; what is on now and was not then is.
+            other => {
+                let on = other.map(|other| other.alarm.on).unwrap_or_default();
+                let stale = other.is_some_and(|other| other.stale);
+                Known { alarm: Alarm { on, ..row.alarm }, stale, ..now }
+            }
+        };
         let changed = before.alarm != now.alarm || before.stale != now.stale;
         changed.then(|| event(row, &before, style.channel(row), style.digits))
     }
@@ -80,7 +91,10 @@ fn text(row: &Row, before: &Known, channel: &Channel, value: &str) -> String {
     };
     let since = format!(" since entry {}", row.alarm.seq);
     match reasons(row, channel, &since).as_slice() {
-        [] if before.alarm == row.alarm => format!("alarm over: {name}, {last} {value}"),
+        // Time alone has changed it, or other limits.
+        [] if before.alarm == row.alarm || row.alarm.seq == 0 => {
+            format!("alarm over: {name}, {last} {value}")
+        }
         [] => format!("alarm over: {name}{since}, {last} {value}{more}"),
         reasons => format!("alarm: {name} {}, {last} {value}{more}", reasons.join(", ")),
     }
@@ -118,6 +132,8 @@ mod tests {
     use ipc_pipeline::config::{ChannelConfig, Config, Format};
     use ipc_pipeline::entry::Entry;
     use ipc_pipeline::fold::Fold;
+    use ipc_pipeline::limits::Limit;
+    use ipc_pipeline::settings::Settings;
 
     /// Channel 0 has limits, channel 1 has none.
     fn config() -> Config {
@@ -224,6 +240,37 @@ mod tests {
         let events = told(&[&[0], &[], &[1]], &[false, true, false]);
         let alarms: Vec<_> = events.iter().flatten().map(|event| (event.alarm.as_str(), event.seq)).collect();
         assert_eq!(alarms, [("stale", 0), ("ok", 0)]);
+    }
+
+    #[test]
+    fn counts_of_other_limits_or_of_another_record_are_no_news() {
+        let config = config();
+        let style = of(&config.channels, Format::Text);
+        let mut watcher = Watcher::default();
+        let mut told = |changes: u64, high: i32, log_id: u64, on: bool| {
+            let limits = Limits { high: Limit::above(high, high), low: None, rate: None, hits: 1 };
+            let mut fold = Fold::with(&Settings { limits: vec![(0, limits)], ..Settings::default() });
+            for i in 0..changes {
+                let value = if i % 2 == 0 { high + 1 } else { 0 };
+                fold.fold(&Entry::sample(fold.n + 1, 1, 1_000_000_000 * fold.n, 0, value)).unwrap();
+            }
+            fold.fold(&Entry::sample(
+                fold.n + 1,
+                1,
+                1_000_000_000 * fold.n,
+                0,
+                if on { high + 1 } else { 0 },
+            ))
+            .unwrap();
+            let event = watcher.look(&Snapshot::of(&fold, 1, log_id), &style).pop();
+            event.map(|event| event.text).unwrap_or_default()
+        };
+        assert_eq!(told(4, 800, 7, false), "");
+        assert_eq!(told(2, 900, 7, false), "");
+        assert_eq!(told(0, 900, 8, false), "");
+        assert_eq!(told(0, 900, 8, true), "alarm: t above 80 C since entry 1, now 90.1 C");
+        // Under the new limit it has never been on.
+        assert_eq!(told(0, 950, 8, false), "alarm over: t, now 0.0 C");
     }
 
     #[test]

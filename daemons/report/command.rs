@@ -153,8 +153,10 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let process = pidfd_open(pid, PidfdFlags::empty());
     let ended = process.and_then(|process| ends_within(&process, limit));
     let in_time = matches!(ended, Ok(true));
-    // It is still ours to wait for, so its number still names its group.
-    let _ = kill_process_group(pid, Signal::KILL);
+    // What a command that has ended well has left to work on, as a mailer does, may finish that.
+    if !in_time {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
     let status = child.wait()?;
     ended?;
     Ok(in_time.then_some(status))
@@ -219,6 +221,21 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(100));
         // One that does not read does not hold us up.
         assert_eq!(run(&["true"], 10_000, 20), [20, 0]);
+    }
+
+    #[test]
+    fn what_it_leaves_behind_may_finish() {
+        let dir = tempfile::tempdir().unwrap();
+        let [go, done] = ["go", "done"].map(|name| dir.path().join(name));
+        let script =
+            format!("(until [ -e {} ]; do sleep 0.01; done; : > {}) &", go.display(), done.display());
+        assert_eq!(run(&["sh", "-c", &script], 10_000, 1), [1, 0]);
+        std::fs::write(go, "").unwrap();
+        let begun = Instant::now();
+        while !done.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

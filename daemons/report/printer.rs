@@ -72,7 +72,10 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if stopping {
             printer.output.finish().map_err(unwritten)?;
         }
-        printer.watch(now);
+        // The same goes for the last message.
+        if printer.has_unwatched() && (stopping || now >= printer.next_message) {
+            printer.watch(now);
+        }
         if stopping || now >= printer.next_line {
             printer.print(now)?;
         }
@@ -192,15 +195,17 @@ impl Printer {
     /// Says which alarms have begun or ended, as soon as a snapshot shows it, but no more messages than lines: in our log,
     /// where warnings are looked for, and to the command.
     fn watch(&mut self, now: u64) {
-        if !self.has_unwatched() || now < self.next_message {
+        let Some(watcher) = self.watcher.as_mut() else { return };
+        let Some(snapshot) = self.register.read() else {
+            self.next_message = now + LOOK_NS;
             return;
-        }
-        let (Some(watcher), Some(snapshot)) = (&mut self.watcher, self.register.read()) else { return };
+        };
         self.watched = snapshot.version;
-        for event in watcher.look(&snapshot, &self.style) {
-            self.alarms += 1;
-            self.changed = true;
-            self.next_message = now + self.pause_ns;
+        let events = watcher.look(&snapshot, &self.style);
+        self.next_message = now + self.pause_ns * events.len() as u64;
+        self.alarms += events.len() as u64;
+        self.changed |= !events.is_empty();
+        for event in events {
             if event.alarm == "ok" {
                 log::info!("{}", event.text);
             } else {
