@@ -101,6 +101,15 @@ fn beyond_a_limit_and_back() {
         b.told()
     );
     b.is_true();
+    // What is over while ipc-report cannot tell is told by its next life.
+    b.gives("90\n90\n");
+    b.says("alarm: level above 80 cm since entry", 2);
+    harness::signal_pid(b.run.daemon(Role::Report).unwrap(), rustix::process::Signal::STOP);
+    let n = b.p.folded();
+    b.gives("60\n60\n");
+    b.p.wait_for("it is folded", BOUND, |p| p.folded() >= n + 2);
+    assert!(b.run.kill(Role::Report));
+    b.says("alarm over: level", 2);
     b.ends();
 }
 

@@ -341,6 +341,16 @@ impl<M: Memory> Page<M> {
         self.write(|words| store_checked(words, RECORD, content));
     }
 
+    /// The channels (a bit for each) whose last message from report says that an alarm is on, also one of its earlier lives.
+    pub fn alarmed(&self) -> u64 {
+        self.load(RECORD)
+    }
+
+    /// report says which these are, after it has told of them.
+    pub fn set_alarmed(&self, channels: u64) {
+        self.store(RECORD, channels);
+    }
+
     /// Counter number `i` of the role.
     pub fn counter(&self, i: usize) -> u64 {
         if i < 64 { self.word(COUNTERS + i).load(Ordering::Relaxed) } else { 0 }

@@ -24,6 +24,8 @@ struct Known {
 pub struct Watcher {
     /// By number of the channel.
     known: Vec<Option<Known>>,
+    /// The channels whose last message says that an alarm is on, a bit for each.
+    alarmed: u64,
 }
 
 /// The alarms of a channel have changed.
@@ -44,7 +46,17 @@ pub struct Event {
 }
 
 impl Watcher {
-    /// What has changed; at first, what is on.
+    /// One that goes on from an earlier life, which has told of alarms of these channels.
+    pub fn after(alarmed: u64) -> Watcher {
+        Watcher { alarmed, ..Watcher::default() }
+    }
+
+    /// The channels (a bit for each) whose last message says that an alarm is on.
+    pub fn alarmed(&self) -> u64 {
+        self.alarmed
+    }
+
+    /// What has changed; at first, what is on, and what is over since the earlier life.
     pub fn look(&mut self, snapshot: &Snapshot, style: &Style) -> Vec<Event> {
         snapshot.totals().filter_map(|row| self.look_at(row, snapshot.log_id, style)).collect()
     }
@@ -60,11 +72,14 @@ impl Watcher {
             // What was counted before we looked, or under other limits, is no news; what is on now and was not then is.
             other => {
                 let on = other.map(|other| other.alarm.on).unwrap_or_default();
-                let stale = other.is_some_and(|other| other.stale);
+                let is_over = self.alarmed >> row.channel & 1 == 1 && row.alarms().is_empty();
+                let stale = other.map_or(is_over, |other| other.stale);
                 Known { alarm: Alarm { on, ..row.alarm }, stale, ..now }
             }
         };
         let changed = before.alarm != now.alarm || before.stale != now.stale;
+        let on = u64::from(!row.alarms().is_empty());
+        self.alarmed = self.alarmed & !(1 << row.channel) | on << row.channel;
         changed.then(|| event(row, &before, style.channel(row), style.digits))
     }
 }
@@ -240,6 +255,32 @@ mod tests {
         let events = told(&[&[0], &[], &[1]], &[false, true, false]);
         let alarms: Vec<_> = events.iter().flatten().map(|event| (event.alarm.as_str(), event.seq)).collect();
         assert_eq!(alarms, [("stale", 0), ("ok", 0)]);
+    }
+
+    #[test]
+    fn what_is_over_since_an_earlier_life_is_told() {
+        let config = config();
+        let style = of(&config.channels, Format::Text);
+        let mut fold = Fold::with(&config.stat.settings);
+        let mut said = |alarmed, value| {
+            fold.fold(&Entry::sample(fold.n + 1, 1, 1_000_000_000 * fold.n, 0, value)).unwrap();
+            fold.fold(&Entry::sample(fold.n + 1, 1, 1_000_000_000 * fold.n, 1, value)).unwrap();
+            let mut watcher = Watcher::after(alarmed);
+            let mut texts = || {
+                let events = watcher.look(&Snapshot::of(&fold, 1, 7), &style).into_iter();
+                events.map(|event| event.text).collect::<Vec<_>>().join(", ")
+            };
+            let first = texts();
+            assert_eq!(texts(), "");
+            (first, watcher.alarmed())
+        };
+        assert_eq!(said(0, 800), ("".into(), 0));
+        assert_eq!(said(1, 800), ("alarm over: t, now 80.0 C".into(), 0));
+        assert_eq!(said(1, 801), ("alarm: t above 80 C since entry 5, now 80.1 C".into(), 1));
+        assert_eq!(
+            said(2, 801),
+            ("alarm: t above 80 C since entry 5, now 80.1 C, alarm over: p, now 801".into(), 1)
+        );
     }
 
     #[test]

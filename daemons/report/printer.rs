@@ -96,12 +96,14 @@ impl Printer {
         page.begin(0, page::new_session(), std::process::id().into(), sys::wall_ns());
         page.set_address(&config.edge.report.to_string());
         let style = Style::of(config, may_be_coloured());
+        let is_watched = style.channels.iter().any(Channel::is_watched);
+        let watcher = is_watched.then(|| Watcher::after(page.alarmed()));
         Ok(Printer {
             names: names.clone(),
             page,
             register: RegisterReader::new(shm, &names.snapshot()),
             header: style.header(),
-            watcher: style.channels.iter().any(Channel::is_watched).then(Watcher::default),
+            watcher,
             watched: 0,
             next_message: 0,
             runner: Runner::start(&config.report, context.names.instance())?,
@@ -201,7 +203,7 @@ impl Printer {
             return;
         };
         self.watched = snapshot.version;
-        let events = watcher.look(&snapshot, &self.style);
+        let (events, alarmed) = (watcher.look(&snapshot, &self.style), watcher.alarmed());
         self.next_message = now + self.pause_ns * events.len() as u64;
         self.alarms += events.len() as u64;
         self.changed |= !events.is_empty();
@@ -215,6 +217,8 @@ impl Printer {
                 runner.tell(event);
             }
         }
+        // A kill before this tells all of it again: better twice than not at all.
+        self.page.set_alarmed(alarmed);
     }
 
     fn end(self) {
