@@ -14,7 +14,7 @@ use crate::said;
 use crate::top::{Channel, Chosen, Look};
 
 /// Columns of the sparkline in the table of channels.
-const SPARK: usize = 16;
+const SPARK: usize = 12;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// At most so many lines are given to windows.
 const WINDOWS: u16 = 4;

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,19 @@ const LAST: Duration = Duration::from_secs(2);
 pub struct Runner {
     sender: Option<SyncSender<Event>>,
     thread: JoinHandle<()>,
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
 }
 
-/// How often it was run, and how often in vain.
+/// What both ends of the thread know.
 #[derive(Default)]
-struct Counts {
+struct Shared {
+    /// How often it was run, and how often in vain.
     run: AtomicU64,
     failed: AtomicU64,
+    /// The command that runs now. While this is locked its number is its own.
+    running: Mutex<Option<Pid>>,
+    /// It is not to run again.
+    over: AtomicBool,
 }
 
 /// What the thread runs.
@@ -53,24 +58,24 @@ impl Runner {
             return Err(Failure::config(text));
         }
         let (sender, events) = sync_channel(WAITING_MAX);
-        let counts = Arc::new(Counts::default());
+        let shared = Arc::new(Shared::default());
         let plan = Plan {
             command: config.command.clone(),
             limit: config.command_limit,
             instance: instance.to_owned(),
         };
-        let ours = counts.clone();
+        let theirs = shared.clone();
         let thread =
-            thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &events, &ours));
+            thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &events, &theirs));
         let thread = thread.map_err(|e| Failure::system(format!("cannot start a thread: {e}")))?;
-        Ok(Some(Runner { sender: Some(sender), thread, counts }))
+        Ok(Some(Runner { sender: Some(sender), thread, shared }))
     }
 
     /// Gives it an event; it is run when those before it are done.
     pub fn tell(&self, event: Event) {
         let taken = self.sender.as_ref().is_some_and(|sender| sender.try_send(event).is_ok());
         if !taken {
-            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            self.shared.failed.fetch_add(1, Ordering::Relaxed);
             log::warn!(
                 "report.command is too slow: {WAITING_MAX} alarms wait for it, this one is not given to it"
             );
@@ -79,10 +84,10 @@ impl Runner {
 
     /// How often it was run, and how often in vain.
     pub fn counts(&self) -> [u64; 2] {
-        [&self.counts.run, &self.counts.failed].map(|count| count.load(Ordering::Relaxed))
+        [&self.shared.run, &self.shared.failed].map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Waits a little until all events are dealt with. What still runs then dies with us.
+    /// Waits a little until all events are dealt with. What still runs then is killed.
     pub fn finish(mut self) {
         self.sender = None;
         let begun = Instant::now();
@@ -91,15 +96,30 @@ impl Runner {
         }
         if !self.thread.is_finished() {
             log::warn!("report.command still runs at the end: it is killed");
+            self.shared.over.store(true, Ordering::Relaxed);
+            self.shared.kill();
         }
     }
 }
 
-fn serve(plan: &Plan, events: &Receiver<Event>, counts: &Counts) {
-    for event in events {
-        counts.run.fetch_add(1, Ordering::Relaxed);
-        if let Err(why) = plan.run(&event) {
-            counts.failed.fetch_add(1, Ordering::Relaxed);
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills the command that runs, and all that it has started.
+    fn kill(&self) {
+        if let Some(pid) = *self.running() {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+fn serve(plan: &Plan, events: &Receiver<Event>, shared: &Shared) {
+    for event in events.iter().take_while(|_| !shared.over.load(Ordering::Relaxed)) {
+        shared.run.fetch_add(1, Ordering::Relaxed);
+        if let Err(why) = plan.run(&event, shared) {
+            shared.failed.fetch_add(1, Ordering::Relaxed);
             log::error!(
                 "report.command: {} {why}; \"{}\" may not have reached anybody",
                 plan.name(),
@@ -115,13 +135,13 @@ impl Plan {
     }
 
     /// Runs the command for one event; why that was in vain is the rest of a sentence.
-    fn run(&self, event: &Event) -> Result<(), String> {
+    fn run(&self, event: &Event, shared: &Shared) -> Result<(), String> {
         let mut child = self.spawn(event).map_err(|e| format!("cannot be started: {e}"))?;
         if let Some(mut stdin) = child.stdin.take() {
             // One short line fits any pipe; who does not read it does not want it.
             let _ = stdin.write_all(format!("{}\n", event.text).as_bytes());
         }
-        match wait(&mut child, self.limit) {
+        match wait(&mut child, self.limit, shared) {
             Ok(Some(status)) if status.success() => Ok(()),
             Ok(Some(status)) => Err(program::how(status)),
             Ok(None) => Err(format!("took longer than {:?} and was killed", self.limit)),
@@ -148,15 +168,17 @@ impl Plan {
 }
 
 /// How it ended; `None`: not in time, so it was killed, and all that it has started.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, limit: Duration, shared: &Shared) -> io::Result<Option<ExitStatus>> {
     let pid = Pid::from_child(child);
+    *shared.running() = Some(pid);
     let process = pidfd_open(pid, PidfdFlags::empty());
     let ended = process.and_then(|process| ends_within(&process, limit));
     let in_time = matches!(ended, Ok(true));
     // What a command that has ended well has left to work on, as a mailer does, may finish that.
     if !in_time {
-        let _ = kill_process_group(pid, Signal::KILL);
+        shared.kill();
     }
+    *shared.running() = None; // from here on its number may become that of another process
     let status = child.wait()?;
     ended?;
     Ok(in_time.then_some(status))
@@ -193,10 +215,10 @@ mod tests {
 
     fn run(command: &[&str], limit_ms: u64, events: usize) -> [u64; 2] {
         let runner = Runner::start(&config(command, limit_ms), "x").unwrap().unwrap();
-        let counts = runner.counts.clone();
+        let shared = runner.shared.clone();
         (0..events).for_each(|i| runner.tell(event(&i.to_string())));
         runner.finish();
-        [&counts.run, &counts.failed].map(|count| count.load(Ordering::Relaxed))
+        [&shared.run, &shared.failed].map(|count| count.load(Ordering::Relaxed))
     }
 
     #[test]
@@ -221,6 +243,23 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(100));
         // One that does not read does not hold us up.
         assert_eq!(run(&["true"], 10_000, 20), [20, 0]);
+    }
+
+    #[test]
+    fn at_the_end_all_that_it_has_started_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let script = format!("sleep 1000 > {0} & sleep 1000", fifo.display());
+        let runner = Runner::start(&config(&["sh", "-c", &script], 1_000_000), "x").unwrap().unwrap();
+        runner.tell(event("e"));
+        runner.tell(event("one that waits"));
+        let read = std::fs::File::open(&fifo).unwrap(); // it runs
+        let shared = runner.shared.clone();
+        runner.finish();
+        // The last process that could write there has gone, and there is no other one.
+        assert!(ends_within(&read, Duration::from_secs(60)).unwrap());
+        assert_eq!(shared.run.load(Ordering::Relaxed), 1);
     }
 
     #[test]
