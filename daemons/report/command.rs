@@ -250,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        let script = format!("sleep 1000 > {0} & sleep 1000", fifo.display());
+        let script = format!("sleep 60 > {0} & sleep 60", fifo.display());
         let runner = Runner::start(&config(&["sh", "-c", &script], 1_000_000), "x").unwrap().unwrap();
         runner.tell(event("e"));
         runner.tell(event("one that waits"));
@@ -258,7 +258,7 @@ mod tests {
         let shared = runner.shared.clone();
         runner.finish();
         // The last process that could write there has gone, and there is no other one.
-        assert!(ends_within(&read, Duration::from_secs(60)).unwrap());
+        assert!(ends_within(&read, Duration::from_secs(20)).unwrap());
         assert_eq!(shared.run.load(Ordering::Relaxed), 1);
     }
 
