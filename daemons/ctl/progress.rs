@@ -1,7 +1,9 @@
 //! A bar on standard error that says how far a long command has come; nothing unless that is a terminal.
 #![forbid(unsafe_code)]
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// One bar. It goes away with this value, so that what is printed afterwards stands alone.
 pub struct Bar(ProgressBar);
@@ -12,9 +14,12 @@ impl Bar {
         // indicatif itself is silent where there is no terminal.
         let target = if wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target).with_message(doing);
-        let template = "{msg} {wide_bar} {percent:>3} %  entry {human_pos}  {per_sec}  {eta} to go";
+        let write_rate = |state: &ProgressState, text: &mut dyn Write| {
+            let _ = text.write_str(&rate(state.per_sec())); // what cannot be shown is left out
+        };
+        let template = "{msg} {wide_bar} {percent:>3} %  entry {human_pos}  {rate}  {eta} to go";
         match ProgressStyle::with_template(template) {
-            Ok(style) => bar.set_style(style.progress_chars("=> ")),
+            Ok(style) => bar.set_style(style.progress_chars("=> ").with_key("rate", write_rate)),
             Err(_) => return Bar(bar), // then in its own style
         }
         Bar(bar)
@@ -27,8 +32,23 @@ impl Bar {
     }
 }
 
+/// Whole entries a second: nobody reads fractions of one.
+fn rate(per_second: f64) -> String {
+    format!("{}/s", HumanCount(per_second as u64))
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn a_rate_has_no_fraction() {
+        assert_eq!(rate(10_784_200.5543), "10,784,200/s");
+        assert_eq!(rate(0.0), "0/s");
     }
 }
