@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     #[test]
     fn a_rate_has_no_fraction() {
-        assert_eq!(rate(10_784_200.5543), "10,784,200/s");
+        assert_eq!(rate(10_784_200.75), "10,784,200/s");
         assert_eq!(rate(0.0), "0/s");
     }
 }
