@@ -39,7 +39,7 @@ fn stop(m: &mut Machine) -> checker::Report {
         m.run("pgrep -x 'ipc-(conv|log|stat|report)'").status.code() == Some(1)
     });
     m.wait_for("the objects are gone", |m| {
-        m.does("ls /dev/shm | grep ^ipc-pipeline | grep -vc aside || true").trim() == "0"
+        m.does("ls /dev/shm | grep '^ipc-pipeline[.]' | grep -vc aside || true").trim() == "0"
     });
     m.does("ipc-pipeline verify --system");
     let report = check_record(&m.path("/var/lib/ipc-pipeline/log"));
@@ -93,6 +93,8 @@ fn kills_freezes_and_reexecutions_change_nothing() {
             m.does(&format!("kill -{signal} {before}"));
             m.wait_for("a new life", |m| ![0, before].contains(&m.main_pid(&unit(role))));
             let new_life = begun.elapsed();
+            // While it starts it is not watched: frozen then, it is replaced after TimeoutStartSec=.
+            m.wait_for("it has started", |m| m.property(&unit(role), "ActiveState") == "active");
             m.wait_for("new durable entries", |m| {
                 m.status("--system")["durable"].as_u64() > Some(durable + 50)
             });
