@@ -114,6 +114,17 @@ fn beyond_a_limit_and_back() {
 }
 
 #[test]
+fn a_sensor_that_is_dead_from_the_start() {
+    let mut b = Bench::new("[[channel]]\nname = \"level\"\nunit = \"cm\"\nhigh = 80\nstale = \"200ms\"\n");
+    b.says("alarm: level without a sample for 200ms\n", 1);
+    b.is_true();
+    assert!(b.p.expect(&["status"], 0).contains("alarm: level stale"), "status shows it");
+    b.gives("10\n");
+    b.says("alarm over: level, now 10 cm", 1);
+    b.ends();
+}
+
+#[test]
 fn silence_outlives_the_daemons_that_tell_of_it() {
     let mut b = Bench::new("[[channel]]\nname = \"level\"\nunit = \"cm\"\nstale = \"200ms\"\n");
     b.gives("10\n11\n");

@@ -14,13 +14,13 @@ pub struct Alarms {
 impl Alarms {
     /// What the last word of ipc-stat says of channels with these names, which are asked for only if an alarm is on.
     pub fn of(word: Option<&Snapshot>, names: impl FnOnce() -> Vec<String>) -> Alarms {
-        let rows = word.into_iter().flat_map(Snapshot::totals).filter(|row| !row.alarms().is_empty());
+        let rows = word.into_iter().flat_map(Snapshot::totals_or_none).filter(|row| !row.alarms().is_empty());
         let names = LazyCell::new(names);
         let name = |row: &Row| {
             let name = names.get(row.channel as usize).cloned();
             name.unwrap_or_else(|| format!("channel {}", row.channel))
         };
-        Alarms { on: rows.map(|row| (name(row), row.clone())).collect() }
+        Alarms { on: rows.map(|row| (name(&row), row)).collect() }
     }
 
     /// For people: one for each channel, like `level high since entry 12`; none if all is well.

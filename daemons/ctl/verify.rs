@@ -171,6 +171,7 @@ impl Word {
             // What is stale is said by the clock, not by the record.
             Word::Snapshot(said) => {
                 let mut ours = Snapshot::of(fold, said.version, said.log_id);
+                ours.silent = said.silent;
                 ours.rows.iter_mut().zip(&said.rows).for_each(|(ours, said)| ours.stale = said.stale);
                 ours == *said
             }

@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub epoch: u32,
     /// What was lost up to n.
     pub losses: Losses,
+    /// No channel has a sample, and that for too long: by the clock, set by ipc-stat like [`Row::stale`].
+    pub silent: bool,
     /// By channel, and for each channel by window: at most [`ROWS_MAX`].
     pub rows: Vec<Row>,
 }
@@ -171,12 +173,20 @@ impl Snapshot {
     /// What a fold shows.
     pub fn of(fold: &Fold, version: u64, log_id: u64) -> Snapshot {
         let rows = fold.channels().flat_map(|(channel, stats)| rows_of(fold, channel, stats)).collect();
-        Snapshot { version, log_id, n: fold.n, epoch: fold.epoch, losses: fold.losses, rows }
+        Snapshot { version, log_id, n: fold.n, epoch: fold.epoch, losses: fold.losses, silent: false, rows }
     }
 
     /// The rows since the start, one for each channel that has samples.
     pub fn totals(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.window.is_none())
+    }
+
+    /// The same for people: while there is no sample, one row of the first channel that says so.
+    pub fn totals_or_none(&self) -> Vec<Row> {
+        if self.rows.is_empty() {
+            return vec![Row { stale: self.silent, ..Row::default() }];
+        }
+        self.totals().cloned().collect()
     }
 
     /// The rows of the windows of one channel, in their order.
@@ -200,7 +210,8 @@ impl Snapshot {
     /// The rows, 512 bytes each: what stands at the beginning of its slot.
     pub fn encode(&self) -> Vec<u8> {
         if self.rows.is_empty() {
-            return self.row(1, &Row { channel: NO_CHANNEL, ..Row::default() }).to_vec();
+            let none = Row { channel: NO_CHANNEL, stale: self.silent, ..Row::default() };
+            return self.row(1, &none).to_vec();
         }
         self.rows.iter().flat_map(|row| self.row(self.rows.len() as u16, row)).collect()
     }
@@ -252,6 +263,7 @@ impl Snapshot {
             n: get_u64(head, 0),
             epoch: get_u32(head, 16),
             losses: Losses::from_bytes(&get(head, LOSSES_AT)),
+            silent: none && get(head, 281) == [1],
             rows: read.collect::<Option<_>>()?,
         })
     }
@@ -470,6 +482,8 @@ mod tests {
         assert_eq!([88, 96, 104, 112, 120, 136].map(|at| get_u64(&row, at)), [0, 0, 4, 0, 0, 0xfeed]);
         assert_eq!([264, 272].map(|at| get_u64(&row, at)), [0, 51]);
         assert_eq!(get_u16(&snapshot(0).encode(), 20), NO_CHANNEL);
+        let silent = Snapshot { silent: true, ..snapshot(0) };
+        assert_eq!((silent.encode()[281], Snapshot::decode(&silent.encode())), (1, Ok(silent)));
         assert_eq!((slot_at(4), slot_at(5)), (4096, 86_016));
         assert_eq!((slot_at(1) + SLOT_LEN, REGISTER_LEN), (REGISTER_LEN, 167_936));
         // With everything: the row since the start and that of the first window, 40..60 at t = 70 is empty.

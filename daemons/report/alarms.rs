@@ -58,7 +58,8 @@ impl Watcher {
 
     /// What has changed; at first, what is on, and what is over since the earlier life.
     pub fn look(&mut self, snapshot: &Snapshot, style: &Style) -> Vec<Event> {
-        snapshot.totals().filter_map(|row| self.look_at(row, snapshot.log_id, style)).collect()
+        let rows = snapshot.totals_or_none();
+        rows.iter().filter_map(|row| self.look_at(row, snapshot.log_id, style)).collect()
     }
 
     fn look_at(&mut self, row: &Row, log_id: u64, style: &Style) -> Option<Event> {
@@ -85,7 +86,10 @@ impl Watcher {
 }
 
 fn event(row: &Row, before: &Known, channel: &Channel, digits: u8) -> Event {
-    let value = channel.conversion.text(&channel.conversion.value(row.stats.last), digits);
+    let value = match row.stats.count {
+        0 => String::new(),
+        _ => channel.conversion.text(&channel.conversion.value(row.stats.last), digits),
+    };
     let on = row.alarms();
     Event {
         channel: channel.name.clone(),
@@ -99,7 +103,12 @@ fn event(row: &Row, before: &Known, channel: &Channel, digits: u8) -> Event {
 
 /// A sentence: what is beyond which limit since when, or what is over.
 fn text(row: &Row, before: &Known, channel: &Channel, value: &str) -> String {
-    let (name, last) = (&channel.name, if row.stale { "the last was" } else { "now" });
+    let name = &channel.name;
+    let value = match (row.stats.count, row.stale) {
+        (0, _) => String::new(),
+        (_, true) => format!(", the last was {value}"),
+        (_, false) => format!(", now {value}"),
+    };
     let more = match row.alarm.changes.saturating_sub(before.alarm.changes) {
         0 | 1 => String::new(),
         changes => format!(" ({changes} changes since the last message)"),
@@ -108,10 +117,10 @@ fn text(row: &Row, before: &Known, channel: &Channel, value: &str) -> String {
     match reasons(row, channel, &since).as_slice() {
         // Time alone has changed it, or other limits.
         [] if before.alarm == row.alarm || row.alarm.seq == 0 => {
-            format!("alarm over: {name}, {last} {value}")
+            format!("alarm over: {name}{value}")
         }
-        [] => format!("alarm over: {name}{since}, {last} {value}{more}"),
-        reasons => format!("alarm: {name} {}, {last} {value}{more}", reasons.join(", ")),
+        [] => format!("alarm over: {name}{since}{value}{more}"),
+        reasons => format!("alarm: {name} {}{value}{more}", reasons.join(", ")),
     }
 }
 

@@ -129,7 +129,11 @@ impl Channel {
 impl News {
     /// The rows; while there is no sample, one of the first channel that says so.
     pub fn rows(&self) -> Vec<Row> {
-        if self.snapshot.rows.is_empty() { vec![Row::default()] } else { self.snapshot.rows.clone() }
+        if self.snapshot.rows.is_empty() {
+            self.snapshot.totals_or_none()
+        } else {
+            self.snapshot.rows.clone()
+        }
     }
 
     /// What was lost, each by its name, and whether the samples themselves are gone rather than their instants.

@@ -10,8 +10,8 @@ use ipc_pipeline::snapshot::Snapshot;
 struct Watched {
     channel: u16,
     limit_ns: u64,
-    /// How many samples there were when we looked.
-    count: u64,
+    /// How many samples there were when we looked; `None`: we have not looked yet.
+    count: Option<u64>,
     /// Since when there are so many, CLOCK_MONOTONIC ns.
     since: u64,
     stale: bool,
@@ -29,7 +29,7 @@ impl Staleness {
         let watched = (0u16..).zip(channels).filter_map(limit).map(|(channel, limit)| Watched {
             channel,
             limit_ns: u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX),
-            count: 0,
+            count: None,
             since: 0,
             stale: false,
         });
@@ -38,10 +38,10 @@ impl Staleness {
 
     /// A new life of stat: what its last life has published goes on, or a channel that is stale would seem to have come back.
     pub fn go_on_from(&mut self, last: &Snapshot, now: u64) {
-        for row in last.totals() {
-            for watched in self.watched.iter_mut().filter(|watched| watched.channel == row.channel) {
-                (watched.count, watched.since, watched.stale) = (row.stats.count, now, row.stale);
-            }
+        for watched in &mut self.watched {
+            let row = last.totals().find(|row| row.channel == watched.channel);
+            let (count, stale) = row.map_or((0, last.silent), |row| (row.stats.count, row.stale));
+            (watched.count, watched.since, watched.stale) = (Some(count), now, stale);
         }
     }
 
@@ -49,10 +49,9 @@ impl Staleness {
     pub fn look(&mut self, fold: &Fold, now: u64) -> bool {
         let mut changed = false;
         for watched in &mut self.watched {
-            // A channel that never had a sample is shown by nothing; ipc-conv says why it has none.
-            let Some(stats) = fold.channel(watched.channel) else { continue };
-            if stats.count != watched.count {
-                (watched.count, watched.since) = (stats.count, now);
+            let count = fold.channel(watched.channel).map_or(0, |stats| stats.count);
+            if watched.count != Some(count) {
+                (watched.count, watched.since) = (Some(count), now);
                 changed |= std::mem::take(&mut watched.stale);
             } else if !watched.stale && now.saturating_sub(watched.since) >= watched.limit_ns {
                 watched.stale = true;
@@ -62,8 +61,10 @@ impl Staleness {
         changed
     }
 
-    /// Marks the channels of a snapshot that are stale.
+    /// Marks the channels of a snapshot that are stale. They get their samples together, so while there are none at all one
+    /// mark is for all of them.
     pub fn mark(&self, snapshot: &mut Snapshot) {
+        snapshot.silent = snapshot.rows.is_empty() && self.watched.iter().any(|watched| watched.stale);
         for row in snapshot.rows.iter_mut().filter(|row| row.window.is_none()) {
             row.stale = self.watched.iter().any(|watched| watched.stale && watched.channel == row.channel);
         }
@@ -96,9 +97,14 @@ mod tests {
     #[test]
     fn a_channel_without_a_sample_for_too_long_is_stale_until_the_next() {
         let (mut staleness, mut fold) = (staleness(), Fold::new());
-        assert!(!staleness.look(&fold, 1000));
+        assert!(!staleness.look(&fold, 800) && !staleness.look(&fold, 899) && staleness.look(&fold, 900));
+        assert!(shown(&staleness, &fold).1.silent, "never a sample");
+        let mut next = self::staleness();
+        next.go_on_from(&shown(&staleness, &fold).1, 950);
+        assert!(!next.look(&fold, 950) && shown(&next, &fold).1.silent);
         (0..3).for_each(|channel| take(&mut fold, channel));
-        assert!(!staleness.look(&fold, 1000) && !staleness.look(&fold, 1099));
+        assert!(staleness.look(&fold, 1000) && !staleness.look(&fold, 1099));
+        assert!(!shown(&staleness, &fold).1.silent);
         assert!(shown(&staleness, &fold).0.is_empty());
         assert!(staleness.look(&fold, 1100) && !staleness.look(&fold, 1101));
         take(&mut fold, 0);
