@@ -384,6 +384,20 @@ fn plot_draws_several_channels() {
 }
 
 #[test]
+fn check_tells_machines_every_fault() {
+    let p = Pipeline::new("");
+    let good: serde_json::Value = serde_json::from_str(&p.expect(&["check", "--json"], 0)).unwrap();
+    assert_eq!((&good["instance"], &good["faults"]), (&p.name.as_str().into(), &serde_json::json!([])));
+    std::fs::write(p.config(), "[conv]\nrate = \"fast\"\n").unwrap();
+    let bad = p.expect(&["check", "--json", "--set", "spool.capacity=7"], 78);
+    let bad: serde_json::Value = serde_json::from_str(&bad).unwrap();
+    let faults = bad["faults"].as_array().unwrap();
+    assert_eq!((&faults[0]["line"], &faults[0]["key"]), (&2.into(), &"conv.rate".into()));
+    assert_eq!((faults.len(), &faults[1]["set"]), (2, &"spool.capacity=7".into()));
+    assert!(faults[0]["text"].as_str().unwrap().contains("found \"fast\""));
+}
+
+#[test]
 fn help_has_examples() {
     let p = Pipeline::new("");
     for command in ["export", "tail", "top", "plot", "verify"] {

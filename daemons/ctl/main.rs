@@ -6,6 +6,7 @@ mod alarms;
 mod archive;
 mod axis;
 mod chart;
+mod check;
 mod child;
 mod condition;
 mod entries;
@@ -84,10 +85,15 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         count: Option<u64>,
     },
     /// Check a configuration and say all its faults at once
-    #[command(after_help = "Example:\n  ipc-pipeline check --config config/pipeline.toml")]
+    #[command(
+        after_help = "Examples:\n  ipc-pipeline check --config config/pipeline.toml\n  ipc-pipeline check --system --json\n\nExit codes: 0 no faults, 78 some."
+    )]
     Check {
         #[command(flatten)]
         common: CommonArgs,
+        /// For machines: one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Show how a pipeline is doing, from its shared memory, asking nobody
     #[command(
@@ -163,7 +169,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run { common, limit, count } => run::run(common, limit, count),
-        Command::Check { common } => check(&common),
+        Command::Check { common, json } => check::check(&common, json),
         Command::Status { common, json } => status::status(&common, json),
         Command::Verify(args) => verify::command(args),
         Command::Export(args) => export::export(args),
@@ -184,19 +190,6 @@ fn main() -> ExitCode {
             failure.code.into()
         }
     }
-}
-
-fn check(common: &CommonArgs) -> Result<u8, Failure> {
-    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    let file = common.config.as_ref().map_or("the built-in defaults".into(), |f| f.display().to_string());
-    say(&format!(
-        "{file}: no faults; instance {}, record in {}, spool of {} entries ({} MiB)\n",
-        names.instance(),
-        names.record_dir().display(),
-        config.spool.capacity,
-        (config.spool.capacity * 32).div_ceil(1 << 20)
-    ))?;
-    Ok(0)
 }
 
 fn archive_record(common: &CommonArgs, to: Option<PathBuf>, compress: bool) -> Result<u8, Failure> {

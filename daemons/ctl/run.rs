@@ -50,6 +50,10 @@ enum End {
 /// The whole command.
 pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> Result<u8, Failure> {
     logging::start("ipc-pipeline", common.level());
+    if common.system {
+        let text = "with --system the service manager runs the pipeline: `systemctl start ipc-pipeline.target`, or ipc-pipeline@NAME.target";
+        return Err(Failure::new(EXIT_USAGE, text));
+    }
     let mut common = common;
     common.set.extend(count.map(|n| format!("conv.count={n}")));
     let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;

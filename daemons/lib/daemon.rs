@@ -2,6 +2,7 @@
 //! one place that reports and picks the exit code.
 #![forbid(unsafe_code)]
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
 use crate::logging;
-use crate::names::{Names, Role};
+use crate::names::{Names, Role, Scope};
 use crate::notify::Notifier;
 use crate::objects;
 use crate::page::{self, Page, State};
@@ -162,12 +163,27 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
+    refuse_wrong_user(&names, role)?;
     let lock = take_lock(&names.lock(role))?;
     refuse_twin(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     let shm = Shm::of(&names);
     Ok(Context { config, names, shm, notifier: Notifier::from_env(), stop, lock })
+}
+
+/// What another user makes for the machine's pipeline nobody else takes for the role's: not even the superuser's.
+fn refuse_wrong_user(names: &Names, role: Role) -> Result<(), Failure> {
+    let owner = std::fs::metadata(names.lock(role)).map(|lock| lock.uid());
+    let ours = owner.is_ok_and(|uid| uid == rustix::process::geteuid().as_raw());
+    if names.scope() == Scope::User || ours {
+        return Ok(());
+    }
+    Err(Failure::config(format!(
+        "{0} --system is for the user _{0}, and its lock {1} must be there: let systemd start it, `systemctl start ipc-pipeline.target`",
+        role.program(),
+        names.lock(role).display()
+    )))
 }
 
 /// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
