@@ -10,7 +10,10 @@ ONLY  ?= *
 # in a chroot the usual change of the root's propagation is refused, but mounts are not).
 TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && echo --include-ignored)
 
-.PHONY: help build run test test-root lint bench mutants clean need-cc need-rust need-lint
+# All tests but `systemd`, which needs more than a machine as it is: `make test-systemd`.
+HERE = --test '[!s]*' --test 's[!y]*'
+
+.PHONY: help build run test test-root test-systemd lint bench mutants clean need-cc need-rust need-lint
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
@@ -33,14 +36,18 @@ test: lint ## everything that must hold: lint, unit tests, loom, power cuts, kil
 	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg loom" \
 		$(CARGO) test --locked --release --lib interleavings
 	@echo "== kills at every instruction, power cuts, kill storms (some minutes)"
-	$(CARGO) test --locked --test '*' -- --test-threads=1 $(TAKE_IN)
+	$(CARGO) test --locked $(HERE) -- --test-threads=1 $(TAKE_IN)
 	@echo "== examples in the documentation"
 	$(CARGO) test --locked --doc
+	@$(MAKE) test-systemd
 	@$(if $(TAKE_IN),,echo "== all of this passed; not run, for they need root and the right to mount: the tests shown as 'ignored'. 'make test-root' runs these")
 
 test-root: need-rust ## the tests that mount file systems, by sudo; `make test` leaves them out where it may not mount
 	@command -v sudo >/dev/null 2>&1 || { echo "make: there is no sudo; 'make test' as root runs these tests, too" >&2; exit 1; }
-	$(CARGO) test --locked --config "target.'cfg(all())'.runner='sudo'" --test '*' -- --test-threads=1 --ignored
+	$(CARGO) test --locked --config "target.'cfg(all())'.runner='sudo'" $(HERE) -- --test-threads=1 --ignored
+
+test-systemd: need-rust ## the package in containers with a real systemd, on Debian 12 and 13 (root); ARGS chooses
+	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))
