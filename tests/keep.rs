@@ -225,6 +225,21 @@ fn an_archive_stays_readable_and_a_new_record_begins() {
     run.ends_with(0, BOUND);
     p.judge_lines(lines);
     assert_eq!(segments(&old, ".seg"), 0);
+
+    let done = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&p.expect(args, 0)).unwrap() };
+    let archived = done(&["archive", "--json", "--to", "."]);
+    let path = archived["archive"].as_str().unwrap();
+    assert_eq!(
+        (&archived["entries"], &archived["bytes_after"]),
+        (&(lines + 3).into(), &serde_json::Value::Null)
+    );
+    let compressed = done(&["compress", "--json", path]);
+    assert_eq!(
+        (&compressed["log_id"], &compressed["archive"]),
+        (&archived["log_id"], &serde_json::Value::Null)
+    );
+    assert!(compressed["bytes_after"].as_u64() < compressed["bytes_before"].as_u64(), "{compressed}");
+    p.expect(&["verify", path], 0);
     p.assert_nothing_left();
 }
 

@@ -16,39 +16,69 @@ use ipc_pipeline::record::{Record, Settings};
 use ipc_pipeline::sys;
 use ipc_pipeline::text::counted;
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::objects;
 use crate::progress::Bar;
 
-/// Sets the record aside as `log-<UTC>` in `to`, without it beside where it was; returns what was done, a line each.
-pub fn archive(
-    config: &Config,
-    names: &Names,
-    to: Option<&Path>,
-    compressed: bool,
-) -> Result<String, Failure> {
+/// What was done with a record.
+pub struct Done {
+    log_id: u64,
+    entries: u64,
+    /// Where it was and where it is, if it was set aside.
+    moved: Option<(PathBuf, PathBuf)>,
+    /// Its bytes before and after it was compressed, if it was.
+    bytes: Option<(u64, u64)>,
+}
+
+impl Done {
+    /// For people, a line for each thing done.
+    pub fn text(&self) -> String {
+        let moved = self.moved.iter().map(|(from, to)| {
+            format!(
+                "record {:016x} with {} is now {}\nthe next run begins a new record in {}\n",
+                self.log_id,
+                counted(self.entries, "entry", "entries"),
+                to.display(),
+                from.display()
+            )
+        });
+        let compressed = self.bytes.iter();
+        let compressed =
+            compressed.map(|(before, after)| format!("compressed: {before} bytes before, {after} now\n"));
+        moved.chain(compressed).collect()
+    }
+
+    /// For machines.
+    pub fn json(&self) -> String {
+        let (before, after) = self.bytes.unzip();
+        let value = json!({
+            "log_id": format!("{:016x}", self.log_id),
+            "entries": self.entries,
+            "archive": self.moved.as_ref().map(|(_, to)| to.display().to_string()),
+            "bytes_before": before,
+            "bytes_after": after,
+        });
+        format!("{value}\n")
+    }
+}
+
+/// Sets the record aside as `log-<UTC>` in `to`, without it beside where it was.
+pub fn archive(config: &Config, names: &Names, to: Option<&Path>, compressed: bool) -> Result<Done, Failure> {
     // A spool that is left belongs to this record: it goes first, or all stays if it holds what the record does not.
     objects::remove(config, names, false)?;
     let from = names.record_dir();
     let held = Held::take(&from)?;
     let target = to.unwrap_or(names.state_dir()).join(format!("log-{}", now()));
     rename(&from, &target)?;
-    let mut done = format!(
-        "record {:016x} with {} is now {}\nthe next run begins a new record in {}\n",
-        held.log_id,
-        counted(held.entries, "entry", "entries"),
-        target.display(),
-        from.display()
-    );
-    if compressed {
-        done += &held.compress()?;
-    }
-    Ok(done)
+    let bytes = if compressed { Some(held.compress()?) } else { None };
+    Ok(Done { moved: Some((from, target)), bytes, ..held.done() })
 }
 
-/// Compresses all segments of the record in `dir`, which nobody may be writing; returns what was done.
-pub fn compress(dir: &Path) -> Result<String, Failure> {
-    Held::take(dir)?.compress()
+/// Compresses all segments of the record in `dir`, which nobody may be writing.
+pub fn compress(dir: &Path) -> Result<Done, Failure> {
+    let held = Held::take(dir)?;
+    Ok(Done { bytes: Some(held.compress()?), ..held.done() })
 }
 
 /// A record that nobody else writes while this lives.
@@ -78,14 +108,18 @@ impl Held {
         Ok(Held { disk, _lock, log_id: record.log_id(), entries: record.end() })
     }
 
-    fn compress(&self) -> Result<String, Failure> {
+    fn done(&self) -> Done {
+        Done { log_id: self.log_id, entries: self.entries, moved: None, bytes: None }
+    }
+
+    /// Gives its bytes before and after.
+    fn compress(&self) -> Result<(u64, u64), Failure> {
         let bar = Bar::new("compressing", true);
         let go_on = |seq: u64| {
             bar.at(seq.saturating_sub(1), self.entries);
             true
         };
-        let (before, after) = compress_all(&self.disk, &go_on).map_err(Failure::system)?;
-        Ok(format!("compressed: {before} bytes before, {after} now\n"))
+        compress_all(&self.disk, &go_on).map_err(Failure::system)
     }
 }
 

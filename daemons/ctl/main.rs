@@ -134,6 +134,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         /// Compress all its segments
         #[arg(long)]
         compress: bool,
+        /// For machines: one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Compress all segments of a record that nobody writes; every command reads it as before
     #[command(
@@ -144,6 +147,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         common: CommonArgs,
         /// The directory of a record; without it that of the instance
         dir: Option<PathBuf>,
+        /// For machines: one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Make, mend, remove or list the named objects of an instance
     #[command(
@@ -176,8 +182,8 @@ fn main() -> ExitCode {
         Command::Tail(args) => tail::tail(args),
         Command::Top(args) => top::top(args),
         Command::Plot(args) => plot::plot(args),
-        Command::Archive { common, to, compress } => archive_record(&common, to, compress),
-        Command::Compress { common, dir } => compress_record(&common, dir),
+        Command::Archive { common, to, compress, json } => archive_record(&common, to, compress, json),
+        Command::Compress { common, dir, json } => compress_record(&common, dir, json),
         Command::Objects { what } => objects::objects(what),
     };
     match result {
@@ -192,16 +198,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn archive_record(common: &CommonArgs, to: Option<PathBuf>, compress: bool) -> Result<u8, Failure> {
+fn archive_record(
+    common: &CommonArgs,
+    to: Option<PathBuf>,
+    compress: bool,
+    json: bool,
+) -> Result<u8, Failure> {
     Place::find(common, None)?;
     let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    say(&archive::archive(&config, &names, to.as_deref(), compress)?)?;
-    Ok(0)
+    say_done(&archive::archive(&config, &names, to.as_deref(), compress)?, json)
 }
 
-fn compress_record(common: &CommonArgs, dir: Option<PathBuf>) -> Result<u8, Failure> {
-    say(&archive::compress(&Place::find(common, dir)?.record)?)?;
-    Ok(0)
+fn compress_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Result<u8, Failure> {
+    say_done(&archive::compress(&Place::find(common, dir)?.record)?, json)
+}
+
+fn say_done(done: &archive::Done, json: bool) -> Result<u8, Failure> {
+    say(&if json { done.json() } else { done.text() }).map(|()| 0)
 }
 
 /// Prints to standard output; a closed pipe ends the program quietly, as it does every filter.
