@@ -398,6 +398,41 @@ fn check_tells_machines_every_fault() {
 }
 
 #[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let p = Pipeline::new("");
+    let findings = |args: &[&str], code| -> serde_json::Value {
+        serde_json::from_str(&p.expect(&[&["doctor", "--json"], args].concat(), code)).unwrap()
+    };
+    let verdict = |findings: &serde_json::Value, what: &str| {
+        let all = findings.as_array().unwrap();
+        let found = all.iter().find(|finding| finding["what"] == what).unwrap_or_else(|| panic!("{what}"));
+        (found["verdict"].as_str().unwrap().to_owned(), found["remedy"].as_str().unwrap().to_owned())
+    };
+    let well = findings(&[], 0);
+    assert_eq!(verdict(&well, "/dev/shm"), ("good".to_owned(), String::new()));
+    assert!(!p.record().exists(), "it makes nothing");
+    // More than any machine of this kind has.
+    let narrow = findings(&["--set", "spool.capacity=67108864"], i32::from(free_shm() < 2 << 30));
+    assert_eq!(verdict(&narrow, "/dev/shm").0 == "wrong", free_shm() < 2 << 30);
+    let (said, remedy) = verdict(&findings(&["--set", "spool.capacity=7"], 1), "configuration");
+    assert!(said == "wrong" && !remedy.is_empty());
+    // A directory that others may write to.
+    let run_dir = p.run_dir();
+    std::fs::create_dir_all(&run_dir).unwrap();
+    std::fs::create_dir_all(p.record()).unwrap();
+    std::fs::set_permissions(&run_dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(verdict(&findings(&[], 1), "directories").0, "wrong");
+    let text = p.expect(&["doctor"], 1);
+    assert!(text.contains("WRONG  directories") && text.contains("-> "), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+fn free_shm() -> u64 {
+    let stat = rustix::fs::statvfs("/dev/shm").unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+#[test]
 fn help_has_examples() {
     let p = Pipeline::new("");
     for command in ["export", "tail", "top", "plot", "verify"] {

@@ -9,6 +9,7 @@ mod chart;
 mod check;
 mod child;
 mod condition;
+mod doctor;
 mod entries;
 mod export;
 mod keys;
@@ -95,6 +96,15 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[arg(long)]
         json: bool,
     },
+    /// Look whether this machine is as a pipeline needs it; each finding says what to do
+    #[command(after_help = doctor::HELP)]
+    Doctor {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// For machines: one JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how a pipeline is doing, from its shared memory, asking nobody
     #[command(
         after_help = "Examples:\n  ipc-pipeline status\n  ipc-pipeline status --name demo --json\n\nExit codes: 0 all four daemons are running, 3 not."
@@ -176,6 +186,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run { common, limit, count } => run::run(common, limit, count),
         Command::Check { common, json } => check::check(&common, json),
+        Command::Doctor { common, json } => doctor::doctor(&common, json),
         Command::Status { common, json } => status::status(&common, json),
         Command::Verify(args) => verify::command(args),
         Command::Export(args) => export::export(args),
