@@ -7,6 +7,7 @@ use ipc_pipeline::config::{OnBad, Policy, Rate};
 use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting};
 use ipc_pipeline::entry::MAX_CHANNELS;
 use ipc_pipeline::grid::{Due, Grid};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
 use ipc_pipeline::segment::Shm;
@@ -15,8 +16,9 @@ use ipc_pipeline::sys;
 
 use crate::events::tell;
 use crate::lateness::Lateness;
-use crate::losses::{Missed, Pending, Wait};
+use crate::losses::{LossNews, Missed, Pending, Wait};
 use crate::outages::Outages;
+use crate::presence::Presence;
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
 
@@ -79,9 +81,9 @@ struct Converter {
     waited: u64,
     waiting_since: Option<u64>,
     waiting: Waiting,
-    /// Did ipc-log answer when we last looked, and was it said that it does not?
-    log_answered: bool,
-    log_gone: bool,
+    /// What the log was told of ipc-log, and of losses.
+    log_presence: Presence,
+    loss_news: LossNews,
     failed: Said,
     woken: u64,
 }
@@ -89,7 +91,7 @@ struct Converter {
 /// The whole work of ipc-conv, until it is told to stop or its source ends.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut converter = Converter::start(context)?;
-    context.notifier.ready();
+    context.ready();
     let mut looks = Looks::default();
     let outcome = loop {
         let now = sys::monotonic_ns();
@@ -190,8 +192,8 @@ impl Converter {
             waited: 0,
             waiting_since: None,
             waiting: Waiting::default(),
-            log_answered: false,
-            log_gone: false,
+            log_presence: Presence::default(),
+            loss_news: LossNews::default(),
             failed: Said::default(),
             woken: 0,
         })
@@ -417,7 +419,7 @@ impl Converter {
     fn no_reading(&mut self, text: &str) -> Next {
         let grid = self.feed.period_ps > 0;
         if let Some(news) = self.outages.begins(text, grid, sys::monotonic_ns()) {
-            log::warn!("{news}");
+            log::warn!(id = Message::SourceTrouble; "{news}");
         }
         if !grid {
             return Next::At(sys::monotonic_ns() + LOOK_NS);
@@ -430,7 +432,7 @@ impl Converter {
 
     fn is_read(&mut self) {
         if self.outages.end() {
-            log::info!("the source gives readings again");
+            log::info!(id = Message::SourceBack; "the source gives readings again");
         }
     }
 
@@ -446,7 +448,7 @@ impl Converter {
         self.bad_said += 1;
         if self.bad_said <= BAD_SAID_MAX {
             let rest = if self.bad_said == BAD_SAID_MAX { "; further ones are only counted" } else { "" };
-            log::warn!("{text}; skipped and counted{rest}");
+            log::warn!(id = Message::BadInput; "{text}; skipped and counted{rest}");
         } else {
             self.bad_line = Some(text);
         }
@@ -521,10 +523,11 @@ impl Converter {
         // Made of two readings: without a suspend it may as well be some ns less.
         if self.suspended_ns.saturating_sub(slept) >= 1_000_000_000 {
             log::warn!(
+                id = Message::ClockStep, milliseconds = ms;
                 "the machine was suspended: the wall clock is {seconds:+.3} s ahead of the ticks' clock"
             );
         } else if ms.abs() >= 1000 {
-            log::warn!("the wall clock was set: it stepped by {seconds:+.3} s; the ticks do not follow it");
+            log::warn!(id = Message::ClockStep, milliseconds = ms; "the wall clock was set: it stepped by {seconds:+.3} s; the ticks do not follow it");
         }
     }
 
@@ -586,6 +589,7 @@ impl Converter {
             }
             self.ring();
         }
+        self.tell_of_losses(u64::MAX); // what is not said now never is
         self.count_up();
         self.warn_of_what_is_left(now);
         self.publisher.page().set_state(State::Ended);
@@ -596,7 +600,7 @@ impl Converter {
         let head = self.publisher.spool().map_or(0, |s| s.head());
         let left = self.publisher.durable().map_or(0, |durable| head.saturating_sub(durable));
         if left > 0 && !self.log_answers(now) {
-            log::warn!("{left} entries are only in the spool: start ipc-log to make them durable");
+            log::warn!(id = Message::LeftInSpool, entries = left; "{left} entries are only in the spool: start ipc-log to make them durable");
         }
     }
 
@@ -604,21 +608,6 @@ impl Converter {
     fn log_answers(&self, now: u64) -> bool {
         let log = self.publisher.log().get();
         log.is_some_and(|p| now.saturating_sub(p.beat()) < SILENT_NS && p.state() != Some(State::Ended))
-    }
-
-    /// Says once that ipc-log, which was there, has gone, and once that it is back. conv goes on meanwhile.
-    fn tell_of_log(&mut self, now: u64) {
-        let answers = self.log_answers(now);
-        if self.log_answered && !answers {
-            log::warn!(
-                "ipc-log has ended or no longer answers: what is accepted from now on is only in the spool until it is back"
-            );
-            self.log_gone = true;
-        } else if self.log_gone && answers {
-            log::warn!("ipc-log is back");
-            self.log_gone = false;
-        }
-        self.log_answered = answers;
     }
 
     /// At every look: what users should know.
@@ -633,16 +622,23 @@ impl Converter {
         self.publish_old_losses(now);
         self.look_at_wall_clock(now);
         if let Some(text) = self.bad_line.take() {
-            log::debug!("{text}; skipped and counted");
+            log::debug!(id = Message::BadInput; "{text}; skipped and counted");
         }
         if matches!(state, State::Running | State::Full) {
             self.waiting_since = None;
         }
         if self.waiting.is_news(state == State::WaitingForLog, now) {
-            log::info!("waiting for ipc-log: no sample is taken before its record is there");
+            log::info!(id = Message::Waiting; "waiting for ipc-log: no sample is taken before its record is there");
         }
-        self.tell_of_log(now);
+        self.log_presence.tell(self.log_answers(now));
+        self.tell_of_losses(now);
         self.count_up();
+    }
+
+    fn tell_of_losses(&mut self, now: u64) {
+        let pending = self.pending;
+        let dropped = self.publisher.spool().map(|spool| pending.after(spool.position()).full);
+        self.loss_news.tell(&self.missed, dropped, now);
     }
 
     fn count_up(&mut self) {
@@ -681,6 +677,7 @@ fn set_priority(priority: u8) {
         && let Err(e) = sys::set_realtime(priority)
     {
         log::warn!(
+            id = Message::RealtimeRefused;
             "cannot take the real-time priority {priority} of conv.realtime: {e}; going on without. Allow it with LimitRTPRIO={priority} in the unit, or with CAP_SYS_NICE"
         );
     }

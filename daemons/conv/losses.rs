@@ -1,9 +1,13 @@
 //! What is lost between two accepted entries, and how it gets into the record.
 #![forbid(unsafe_code)]
 
+use ipc_pipeline::daemon::TELL_NS;
 use ipc_pipeline::entry::Reason;
+use ipc_pipeline::logging::SERVICE;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::segment::Memory;
 use ipc_pipeline::spool::{Position, SpoolWriter, losses_needed};
+use ipc_pipeline::text::counted;
 
 /// Rows dealt with since the last accepted entry, for LOSS entries before the next sample.
 #[derive(Clone, Copy, Default)]
@@ -74,6 +78,22 @@ pub enum Wait {
 }
 
 impl Missed {
+    /// What was counted since `before`.
+    fn since(&self, before: &Missed) -> Missed {
+        Missed {
+            down: self.down - before.down,
+            late: self.late - before.late,
+            blocked: self.blocked - before.blocked,
+            unread: self.unread - before.unread,
+            silent: self.silent - before.silent,
+        }
+    }
+
+    /// The ticks that were missed; those without a reading are told with their source.
+    fn ticks(&self) -> u64 {
+        self.down + self.late + self.blocked + self.silent
+    }
+
     /// The count of ticks that passed during such a wait.
     pub fn by(&mut self, wait: Wait) -> &mut u64 {
         match wait {
@@ -81,5 +101,49 @@ impl Missed {
             Wait::Room => &mut self.blocked,
             Wait::Source => &mut self.silent,
         }
+    }
+}
+
+/// What the log of a service is told of losses: at once, and then once a minute while they go on.
+#[derive(Default)]
+pub struct LossNews {
+    told: Missed,
+    /// Rows dropped in this epoch, of lives before too; `None`: there was no spool yet.
+    dropped: Option<u64>,
+    next_ns: u64,
+}
+
+impl LossNews {
+    /// `missed` of this life, `dropped` rows of this epoch, at `now`, ns.
+    pub fn tell(&mut self, missed: &Missed, dropped: Option<u64>, now: u64) {
+        if now < self.next_ns {
+            return;
+        }
+        let since = missed.since(&self.told);
+        let (ticks, rows) = (since.ticks(), self.dropped_since(dropped));
+        if ticks > 0 {
+            let Missed { down, late, blocked, silent, .. } = since;
+            log::warn!(
+                target: SERVICE, id = Message::TicksMissed, ticks, down, late, blocked, silent;
+                "{} passed without a sample: {down} while no ipc-conv ran, {late} too late for the processor, {blocked} for want of room in the spool, {silent} because the source gave nothing",
+                counted(ticks, "tick", "ticks")
+            );
+        }
+        if rows > 0 {
+            log::warn!(
+                target: SERVICE, id = Message::SamplesLost, rows;
+                "{} of samples dropped: the spool is full, as ipc-log does not keep up",
+                counted(rows, "row", "rows")
+            );
+        }
+        if ticks > 0 || rows > 0 {
+            self.next_ns = now.saturating_add(TELL_NS);
+        }
+        self.told = *missed;
+    }
+
+    fn dropped_since(&mut self, dropped: Option<u64>) -> u64 {
+        let Some(now) = dropped else { return 0 };
+        now.saturating_sub(self.dropped.replace(now).unwrap_or(now))
     }
 }

@@ -6,6 +6,7 @@ mod events;
 mod lateness;
 mod losses;
 mod outages;
+mod presence;
 mod source;
 mod wallclock;
 

@@ -9,6 +9,7 @@ use std::process::{Child as Process, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::sys;
 use rustix::process::{Pid, Signal};
@@ -103,6 +104,7 @@ impl Child {
         }
         if self.process.is_some() && self.last_ping.elapsed() > WATCHDOG {
             log::warn!(
+                id = Message::Watchdog;
                 "{} has not turned for {} s: replacing it",
                 self.plan.role.program(),
                 WATCHDOG.as_secs()

@@ -200,11 +200,8 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(failure) => {
-            logging::start("ipc-pipeline", log::LevelFilter::Info);
-            for line in failure.text.lines() {
-                log::error!("{line}");
-            }
-            failure.code.into()
+            logging::start("ipc-pipeline", log::LevelFilter::Info, false);
+            failure.say()
         }
     }
 }

@@ -170,7 +170,7 @@ fn numbers(selection: &Selection, count: usize) -> Result<Vec<u16>, Failure> {
     let count = u16::try_from(count).unwrap_or(u16::MAX);
     let Some(chosen) = selection.chosen(count) else {
         if usize::from(count) > CHANNELS_MAX {
-            logging::start("ipc-pipeline", log::LevelFilter::Info);
+            logging::start("ipc-pipeline", log::LevelFilter::Info, false);
             log::warn!(
                 "only the first {CHANNELS_MAX} of {count} channels are shown; --channel chooses others"
             );

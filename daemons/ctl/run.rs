@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use ipc_pipeline::args::{CommonArgs, EXIT_CONFIG, EXIT_USAGE};
 use ipc_pipeline::config::{Config, SourceConfig};
 use ipc_pipeline::daemon::{EXIT_DATA, EXIT_SECOND, EXIT_SYSTEM, EXIT_UNREAD, Failure};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
-use ipc_pipeline::{logging, objects};
+use ipc_pipeline::{daemon, logging, objects};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -49,14 +50,14 @@ enum End {
 
 /// The whole command.
 pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> Result<u8, Failure> {
-    logging::start("ipc-pipeline", common.level());
+    logging::start("ipc-pipeline", common.level(), false);
     if common.system {
         let text = "with --system the service manager runs the pipeline: `systemctl start ipc-pipeline.target`, or ipc-pipeline@NAME.target";
         return Err(Failure::new(EXIT_USAGE, text));
     }
     let mut common = common;
     common.set.extend(count.map(|n| format!("conv.count={n}")));
-    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (config, names) = daemon::resolve(&common)?;
     refuse_terminal(&config)?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|e| Failure::system(format!("cannot install signal handlers: {e}")))?;
@@ -76,6 +77,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     drop(children);
     if stops > 1 {
         log::warn!(
+            id = Message::LeftInSpool;
             "ended at once: what was accepted and not yet durable is still in the spool; the next run resumes it"
         );
         return Ok(EXIT_SYSTEM);
@@ -83,7 +85,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     match crate::objects::remove(&config, &names, false) {
         Ok(_) => Ok(exit_code),
         Err(e) => {
-            log::warn!("{e}");
+            log::warn!(id = Message::LeftInSpool; "{e}");
             Ok(if exit_code == 0 { e.code } else { exit_code })
         }
     }
@@ -165,7 +167,7 @@ impl Supervisor {
                     if self.is_final(i, status) {
                         return Ok(End::Drain);
                     }
-                    log::warn!("{} {}: starting it again", role.program(), how(status));
+                    log::warn!(id = Message::Restarted; "{} {}: starting it again", role.program(), how(status));
                 }
                 self.children[i].keep_running()?;
             }
@@ -212,6 +214,7 @@ impl Supervisor {
             for other in 0..which {
                 if let Some(status) = self.children[other].look() {
                     log::warn!(
+                        id = Message::Restarted;
                         "{} {}: starting it again",
                         self.children[other].role().program(),
                         how(status)
@@ -225,11 +228,11 @@ impl Supervisor {
                     return Ok(());
                 }
                 if begun.elapsed() > PATIENCE {
-                    log::warn!("{} {} again and again: giving it up", role.program(), how(status));
+                    log::warn!(id = Message::Restarted; "{} {} again and again: giving it up", role.program(), how(status));
                     self.exit_code = EXIT_SYSTEM;
                     return Ok(());
                 }
-                log::warn!("{} {} while ending: starting it again to finish", role.program(), how(status));
+                log::warn!(id = Message::Restarted; "{} {} while ending: starting it again to finish", role.program(), how(status));
                 told_at = None;
             }
             let child = &mut self.children[which];
@@ -240,7 +243,7 @@ impl Supervisor {
                 told_at = Some(Instant::now());
             }
             if begun.elapsed() > PATIENCE && role != Role::Log {
-                log::warn!("{} does not end: killing it", role.program());
+                log::warn!(id = Message::Restarted; "{} does not end: killing it", role.program());
                 child.signal(Signal::KILL);
                 return Ok(());
             }

@@ -82,6 +82,13 @@ impl CommonArgs {
         Ok((config, names))
     }
 
+    /// The name of the instance, as far as it is known without the configuration.
+    pub fn presumed_instance(&self) -> Option<String> {
+        let name = self.name.as_deref();
+        let names = if self.system { Names::for_system(name) } else { Names::for_user(name) };
+        names.ok().map(|names| names.instance().to_owned())
+    }
+
     /// The configuration that is read, if one is.
     pub fn config_file(&self) -> Option<PathBuf> {
         let of_system = || {
@@ -102,24 +109,30 @@ impl CommonArgs {
     }
 }
 
-/// The command line of a daemon: only the arguments that all share.
-#[derive(Parser)]
+/// The command line of a daemon.
+#[derive(Parser, Debug)]
 #[command(version)]
-struct Daemon {
+pub struct DaemonArgs {
+    /// What all programs share.
     #[command(flatten)]
-    common: CommonArgs,
+    pub common: CommonArgs,
+
+    /// Log to the syslog daemon (/dev/log) instead of standard error; for service managers other than systemd. The journal,
+    /// if there is one, comes first
+    #[arg(long)]
+    pub syslog: bool,
 }
 
 /// Reads the command line of the daemon with this role; `arguments` begin with the program's name.
 ///
 /// The error is also the answer to `--help` and `--version`: give it to [`report_usage`].
-pub fn parse<T>(role: Role, arguments: impl IntoIterator<Item = T>) -> Result<CommonArgs, clap::Error>
+pub fn parse<T>(role: Role, arguments: impl IntoIterator<Item = T>) -> Result<DaemonArgs, clap::Error>
 where
     T: Into<OsString> + Clone,
 {
-    let command = Daemon::command().name(role.program()).about(purpose(role)).after_help(examples(role));
+    let command = DaemonArgs::command().name(role.program()).about(purpose(role)).after_help(examples(role));
     let mut matches = command.try_get_matches_from(arguments)?;
-    Daemon::from_arg_matches_mut(&mut matches).map(|daemon| daemon.common)
+    DaemonArgs::from_arg_matches_mut(&mut matches)
 }
 
 /// Prints what clap has to say, help to standard output and errors to standard error, and returns the exit
@@ -167,12 +180,12 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<CommonArgs, clap::Error> {
-        parse(Role::Conv, [&["ipc-conv"], arguments].concat())
+        parse(Role::Conv, [&["ipc-conv"], arguments].concat()).map(|args| args.common)
     }
 
     #[test]
     fn clap_finds_no_fault_in_the_definition() {
-        Daemon::command().debug_assert();
+        DaemonArgs::command().debug_assert();
     }
 
     #[test]

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::args::{self, CommonArgs, EXIT_CONFIG};
+use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
 use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
+use crate::journal;
 use crate::lock::{Lock, LockError};
-use crate::logging;
+use crate::logging::{self, SERVICE};
+use crate::messages::Message;
 use crate::names::{Names, Role, Scope};
 use crate::notify::Notifier;
 use crate::objects;
@@ -62,6 +64,27 @@ impl Failure {
         Failure::new(EXIT_SYSTEM, text)
     }
 
+    /// Says it in the log; the exit code that goes with it.
+    pub fn say(&self) -> ExitCode {
+        for line in self.text.lines() {
+            log::error!(id = self.message(), exit_code = self.code; "{line}");
+        }
+        self.code.into()
+    }
+
+    /// What a log calls it.
+    const fn message(&self) -> Message {
+        match self.code {
+            EXIT_USAGE | EXIT_CONFIG => Message::ConfigRefused,
+            EXIT_DATA => Message::InputRefused,
+            EXIT_OBJECT => Message::ObjectGone,
+            EXIT_BUG => Message::Bug,
+            EXIT_UNREAD => Message::NobodyReads,
+            EXIT_SECOND => Message::SecondInstance,
+            _ => Message::SystemRefused,
+        }
+    }
+
     /// The configuration does not fit.
     pub fn config(text: impl ToString) -> Failure {
         Failure::new(EXIT_CONFIG, text)
@@ -94,6 +117,13 @@ impl Context {
     #[inline]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The daemon has all that it needs: says so to the service manager and to the log of services.
+    pub fn ready(&self) {
+        self.notifier.ready();
+        let version = env!("CARGO_PKG_VERSION");
+        log::info!(target: SERVICE, id = Message::Started, version; "ready, version {version}");
     }
 
     /// To be called at every look: is the lock still ours alone?
@@ -147,25 +177,23 @@ pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) 
         Ok(args) => args,
         Err(e) => return args::report_usage(&e).into(),
     };
-    logging::start(role.program(), args.level());
-    match start(role, &args).and_then(|mut context| work(&mut context)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            for line in failure.text.lines() {
-                log::error!("{line}");
-            }
-            failure.code.into()
+    logging::start(role.program(), args.common.level(), args.syslog);
+    match start(role, &args.common).and_then(|mut context| work(&mut context)) {
+        Ok(()) => {
+            log::info!(target: SERVICE, id = Message::Ended; "ended, as it was told to or its work is done");
+            ExitCode::SUCCESS
         }
+        Err(failure) => failure.say(),
     }
 }
 
 fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
-    let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (config, names) = resolve(args)?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
     refuse_wrong_user(&names, role)?;
     let lock = take_lock(&names.lock(role))?;
-    refuse_twin(&names, role)?;
+    look_at_last_life(&names, role)?;
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     let shm = Shm::of(&names);
@@ -184,6 +212,14 @@ fn refuse_wrong_user(names: &Names, role: Role) -> Result<(), Failure> {
         role.program(),
         names.lock(role).display()
     )))
+/// Configuration and names; from here on the log knows the instance.
+pub fn resolve(args: &CommonArgs) -> Result<(Config, Names), Failure> {
+    let resolved = args.resolve();
+    let known = resolved.as_ref().ok().map(|(_, names)| names.instance().to_owned());
+    if let Some(instance) = known.or_else(|| args.presumed_instance()) {
+        journal::set_instance(&instance);
+    }
+    resolved.map_err(|e| Failure::new(e.exit_code(), e))
 }
 
 /// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
@@ -191,6 +227,7 @@ fn take_lock(path: &Path) -> Result<Lock, LockError> {
     let now = Lock::take(path, Duration::ZERO);
     if matches!(now, Err(LockError::Held { .. })) {
         log::warn!(
+            id = Message::SecondInstance;
             "{} is held by another process: waiting up to {} s for it to end",
             path.display(),
             PATIENCE.as_secs()
@@ -201,12 +238,15 @@ fn take_lock(path: &Path) -> Result<Lock, LockError> {
 }
 
 /// Locks lie in the run directory, which the environment chooses; the names in /dev/shm do not. So the page is asked
-/// too: does another process of this role turn its loop?
-fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
+/// too: does another process of this role turn its loop? If not, the page tells whether the last life came to its end.
+fn look_at_last_life(names: &Names, role: Role) -> Result<(), Failure> {
     let copy = Copied::read(&Shm::of(names), &names.page(role), page::WORDS);
     let Some(page) = copy.and_then(|c| Page::new(c, role.index())) else { return Ok(()) };
-    let fresh = sys::monotonic_ns().saturating_sub(page.beat()) < SILENT_NS;
-    if !fresh || page.state() == Some(State::Ended) || !lives(page.pid(), role) {
+    let silent_ns = sys::monotonic_ns().saturating_sub(page.beat());
+    if silent_ns >= SILENT_NS || page.state() == Some(State::Ended) || !lives(page.pid(), role) {
+        if page.pid() != 0 && page.state() != Some(State::Ended) {
+            tell_of_death(page.pid(), silent_ns);
+        }
         return Ok(());
     }
     let (program, pid, instance) = (role.program(), page.pid(), names.instance());
@@ -216,6 +256,18 @@ fn refuse_twin(names: &Names, role: Role) -> Result<(), Failure> {
             "{program} of instance {instance} runs already, as process {pid} with another XDG_RUNTIME_DIR: stop that one, or give this one another --name"
         ),
     ))
+}
+
+/// The last life, process `pid`, gave its last sign `silent_ns` ago and did not come to its end. Who was silent for as long as
+/// the service manager is patient was replaced by it.
+fn tell_of_death(pid: u64, silent_ns: u64) {
+    let silent_ms = silent_ns / 1_000_000;
+    let hung = sd_notify::watchdog_enabled().is_some_and(|limit| u128::from(silent_ms) >= limit.as_millis());
+    let id = if hung { Message::Watchdog } else { Message::CutShort };
+    log::warn!(
+        target: SERVICE, id, pid, silent_ms;
+        "the life before (process {pid}) did not end by itself; its last sign was {silent_ms} ms ago. This one goes on where it was"
+    );
 }
 
 /// Is this a running process of that role's program, and not ourselves? One that is stopped or a zombie turns no loop.
@@ -241,6 +293,7 @@ pub fn bugs_exit_with_70() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         say(info);
+        log::error!(target: SERVICE, id = Message::Bug; "a bug ends this process; please report this: {info}");
         std::process::exit(EXIT_BUG.into());
     }));
 }
@@ -275,6 +328,9 @@ impl Said {
 #[derive(Default)]
 pub struct Remade {
     count: u64,
+    /// Of them, those that were told.
+    told: u64,
+    next_tell: Option<u64>,
     said: Said,
 }
 
@@ -285,9 +341,24 @@ impl Remade {
             Ok(remade) => {
                 self.count += u64::from(remade);
                 self.said.clear();
+                self.tell();
             }
-            Err(e) if self.said.is_new(&e.to_string()) => log::warn!("{e}; trying again every 100 ms"),
+            Err(e) if self.said.is_new(&e.to_string()) => {
+                log::warn!(id = Message::ObjectTrouble; "{e}; trying again every 100 ms");
+            }
             Err(_) => {}
+        }
+    }
+
+    /// At once, and then once a minute while it goes on.
+    fn tell(&mut self) {
+        let (now, times) = (sys::monotonic_ns(), self.count - self.told);
+        if times > 0 && self.next_tell.is_none_or(|next| now >= next) {
+            log::warn!(
+                target: SERVICE, id = Message::ObjectRepaired, times;
+                "an object of this daemon was removed or overwritten, and was made again (times: {times}); nothing is lost"
+            );
+            (self.told, self.next_tell) = (self.count, Some(now + TELL_NS));
         }
     }
 
@@ -296,6 +367,9 @@ impl Remade {
         self.count
     }
 }
+
+/// What goes on and on is told once in this time, ns.
+pub const TELL_NS: u64 = 60_000_000_000;
 
 /// How long a start may take before users are told what it waits for, ns.
 const PATIENT_NS: u64 = 500_000_000;

@@ -42,6 +42,8 @@ pub mod header;
 #[cfg(not(loom))]
 pub mod intake;
 #[cfg(not(loom))]
+pub mod journal;
+#[cfg(not(loom))]
 pub mod limits;
 #[cfg(not(loom))]
 pub mod lock;
@@ -49,6 +51,8 @@ pub mod lock;
 pub mod logging;
 #[cfg(not(loom))]
 pub mod mark;
+#[cfg(not(loom))]
+pub mod messages;
 #[cfg(not(loom))]
 pub mod names;
 #[cfg(not(loom))]
@@ -85,6 +89,8 @@ pub mod spool;
 pub mod summary;
 #[cfg(not(loom))]
 pub mod sys;
+#[cfg(not(loom))]
+pub mod syslog;
 #[cfg(not(loom))]
 pub mod text;
 #[cfg(not(loom))]

@@ -1,32 +1,100 @@
-//! Where log lines go: standard error, in the form its reader understands.
+//! Where log lines go, in the form of their reader: to the journal with fields if standard error leads there; to syslog if
+//! that is asked for; else to standard error.
 //!
-//! Under systemd each line begins with `<N>`, its priority; on a terminal levels have colours; else they are words.
-//! The data path never logs: lines are for events, at most a few a second.
+//! On a terminal levels have colours; else they are words. The data path never logs: lines are for events, at most a few a
+//! second. A line's keys become fields of the journal, its `id` (a [`Message`]) its MESSAGE_ID.
 #![forbid(unsafe_code)]
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
+use log::kv::{Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::journal::{Fields, Journal};
+use crate::messages::Message;
+use crate::syslog::{self, Syslog};
+
+/// Target of lines that only the log of a service keeps, `log::info!(target: SERVICE, ...)`: who runs a pipeline by hand
+/// sees what they tell in report's lines, or has just done it.
+pub const SERVICE: &str = "service";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    Journal,
+    /// `<N>`, the priority, before each line: for a journal whose own socket cannot be reached.
+    Prefixed,
     Terminal,
     Plain,
 }
 
+enum Way {
+    Journal(Journal),
+    Syslog(Syslog),
+    Stderr,
+}
+
 struct Sink {
     program: &'static str,
+    way: Way,
+    /// On standard error.
     style: Style,
 }
 
+/// What a line carries in its keys.
+#[derive(Default)]
+struct Keys {
+    id: Option<Message>,
+    /// All others, with their values.
+    others: Vec<(String, String)>,
+}
+
+impl Keys {
+    fn of(record: &Record) -> Keys {
+        let mut keys = Keys::default();
+        // Our own visitor finds no fault with any key.
+        let _ = record.key_values().visit(&mut keys);
+        keys
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Keys {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let text = value.to_string();
+        match key.as_str() {
+            "id" => self.id = Message::of(&text),
+            key => self.others.push((key.to_owned(), text)),
+        }
+        Ok(())
+    }
+}
+
+/// A line must stay one line, whatever is in the text.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 impl Sink {
-    fn line(&self, level: Level, text: &str) -> String {
-        // A line must stay one line, whatever is in the text.
-        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    fn say(&self, record: &Record) {
+        let (text, keys) = (one_line(&record.args().to_string()), Keys::of(record));
+        let priority = priority(record.level(), keys.id);
+        let said = match &self.way {
+            Way::Journal(journal) => {
+                journal.send(&fields(journal, priority, &text, &keys));
+                return;
+            }
+            Way::Syslog(syslog) => syslog.send(priority, &text).is_ok(),
+            Way::Stderr => false,
+        };
+        if !said {
+            // One write for one line, so that the lines of several daemons do not mix; nobody to tell if it fails.
+            let _ = std::io::stderr().write_all(self.line(record.level(), priority, &text).as_bytes());
+        }
+    }
+
+    fn line(&self, level: Level, priority: u8, text: &str) -> String {
         let program = self.program;
         match self.style {
-            Style::Journal => format!("<{}>{text}\n", priority(level)),
+            Style::Prefixed => format!("<{priority}>{text}\n"),
             Style::Terminal => match colour(level) {
                 "" => format!("{program}: {text}\n"),
                 colour => format!("{program}: {colour}{}\x1b[0m: {text}\n", word(level)),
@@ -39,8 +107,17 @@ impl Sink {
     }
 }
 
-fn priority(level: Level) -> u8 {
+fn fields(journal: &Journal, priority: u8, text: &str, keys: &Keys) -> Fields {
+    let mut fields = journal.message(priority, keys.id, text);
+    keys.others.iter().for_each(|(name, value)| fields.own(name, value));
+    fields
+}
+
+/// As syslog(3) numbers them. Error: somebody must do something; warning: have a look; notice: a trouble is over; info:
+/// normal life.
+fn priority(level: Level, id: Option<Message>) -> u8 {
     match level {
+        Level::Warn | Level::Info if id.is_some_and(Message::is_notice) => 5,
         Level::Error => 3,
         Level::Warn => 4,
         Level::Info => 6,
@@ -73,41 +150,92 @@ impl Log for Sink {
     }
 
     fn log(&self, record: &Record) {
-        // One write for one line, so that the lines of several daemons do not mix; nobody to tell if it fails.
-        let _ = std::io::stderr().write_all(self.line(record.level(), &record.args().to_string()).as_bytes());
+        let by_hand = matches!(self.way, Way::Stderr) && self.style != Style::Prefixed;
+        if record.target() != SERVICE || !by_hand {
+            self.say(record);
+        }
     }
 
     fn flush(&self) {}
 }
 
-/// Starts logging for `program`, from `level` up.
-pub fn start(program: &'static str, level: LevelFilter) {
-    let style = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        Style::Journal
-    } else if std::io::stderr().is_terminal() {
+/// Starts logging for `program`, from `level` up; `to_syslog` where there is no journal, if there is a syslog daemon.
+pub fn start(program: &'static str, level: LevelFilter, to_syslog: bool) {
+    let stderr = std::io::stderr();
+    let journal = Journal::behind(&stderr, program);
+    let syslog = || to_syslog.then(|| Syslog::at(Path::new(syslog::SOCKET), program).ok()).flatten();
+    let way = journal.map(Way::Journal).or_else(|| syslog().map(Way::Syslog)).unwrap_or(Way::Stderr);
+    let style = if Journal::is_behind(&stderr) {
+        Style::Prefixed
+    } else if stderr.is_terminal() {
         Style::Terminal
     } else {
         Style::Plain
     };
     log::set_max_level(level);
     // Fails only when called twice; then the first one stays.
-    let _ = log::set_boxed_logger(Box::new(Sink { program, style }));
+    let _ = log::set_boxed_logger(Box::new(Sink { program, way, style }));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::tests::Reader;
 
     #[test]
     fn lines_are_as_their_reader_wants_them() {
-        let line = |style, level| Sink { program: "ipc-log", style }.line(level, "disk\nfull");
-        assert_eq!(line(Style::Journal, Level::Error), "<3>disk\u{fffd}full\n");
-        assert_eq!(line(Style::Journal, Level::Info), "<6>disk\u{fffd}full\n");
+        let line = |style, level| {
+            let sink = Sink { program: "ipc-log", way: Way::Stderr, style };
+            sink.line(level, priority(level, None), &one_line("disk\nfull"))
+        };
+        assert_eq!(line(Style::Prefixed, Level::Error), "<3>disk\u{fffd}full\n");
+        assert_eq!(line(Style::Prefixed, Level::Info), "<6>disk\u{fffd}full\n");
         assert_eq!(line(Style::Plain, Level::Info), "ipc-log: disk\u{fffd}full\n");
         assert_eq!(line(Style::Plain, Level::Warn), "ipc-log: warning: disk\u{fffd}full\n");
         assert_eq!(
             line(Style::Terminal, Level::Warn),
             "ipc-log: \x1b[1;33mwarning\x1b[0m: disk\u{fffd}full\n"
         );
+    }
+
+    /// A line as the macros of the facade make it.
+    fn log(sink: &Sink, target: &str, level: Level, id: Message, text: std::fmt::Arguments) {
+        let pairs: [(&str, Value); 2] = [("id", Value::from(id.id())), ("entries", Value::from(7u64))];
+        sink.log(&Record::builder().target(target).level(level).key_values(&pairs).args(text).build());
+    }
+
+    #[test]
+    fn the_journal_gets_id_priority_and_every_key() {
+        let reader = Reader::new();
+        let way = Way::Journal(Journal::at(&reader.path(), "ipc-log").unwrap());
+        let sink = Sink { program: "ipc-log", way, style: Style::Prefixed };
+        for (level, id, priority) in [
+            (Level::Error, Message::DiskFull, "3"),
+            (Level::Warn, Message::Recovered, "4"),
+            (Level::Warn, Message::DiskBack, "5"),
+            (Level::Info, Message::AlarmOver, "5"),
+            (Level::Info, Message::RecordOpened, "6"),
+            (Level::Debug, Message::BadInput, "7"),
+        ] {
+            for target in ["any", SERVICE] {
+                log(&sink, target, level, id, format_args!("a\nb"));
+                let got = reader.fields();
+                assert_eq!((got["MESSAGE"].as_str(), got["PRIORITY"].as_str()), ("a\u{fffd}b", priority));
+                assert_eq!(
+                    (got["MESSAGE_ID"].as_str(), got["IPC_PIPELINE_ENTRIES"].as_str()),
+                    (id.id(), "7")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn syslog_gets_the_priority_and_one_line() {
+        let reader = Reader::new();
+        let way = Way::Syslog(Syslog::at(&reader.path(), "ipc-log").unwrap());
+        let sink = Sink { program: "ipc-log", way, style: Style::Plain };
+        log(&sink, SERVICE, Level::Warn, Message::DiskBack, format_args!("a\nb"));
+        let line = format!("<29>ipc-log[{}]: a\u{fffd}b", std::process::id());
+        assert_eq!(String::from_utf8(reader.datagram()).unwrap(), line);
     }
 }

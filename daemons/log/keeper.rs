@@ -9,6 +9,7 @@ use ipc_pipeline::compress::compress_sealed;
 use ipc_pipeline::config::{Config, LogConfig};
 use ipc_pipeline::daemon::{Failure, Said};
 use ipc_pipeline::disk::{DirDisk, DiskError};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::record::Record;
 use ipc_pipeline::retention::{Keep, Retention};
 use ipc_pipeline::settings::Settings;
@@ -63,7 +64,7 @@ impl Keeper {
             match self.look() {
                 Ok(()) => self.said.clear(),
                 Err(e) if self.said.is_new(&e.to_string()) => {
-                    log::warn!("{e}. The record is whole as it is; it is tried again every minute");
+                    log::warn!(id = Message::KeeperTrouble; "{e}. The record is whole as it is; it is tried again every minute");
                 }
                 Err(_) => {}
             }
@@ -81,7 +82,8 @@ impl Keeper {
         let (disk, settings) = (&self.disk, &self.settings);
         let retention = Retention { disk, log_id: self.log_id, keep, settings, now_ns: sys::wall_ns() };
         if let Some(summary) = retention.remove_oldest()? {
-            log::info!("removed the entries up to {} from the record; their summary is kept", summary.n());
+            let seq = summary.n();
+            log::info!(id = Message::RecordShortened, seq; "removed the entries up to {seq} from the record; their summary is kept");
         }
         Ok(())
     }

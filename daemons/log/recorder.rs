@@ -16,6 +16,7 @@ use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -27,7 +28,7 @@ use ipc_pipeline::text::counted;
 
 use crate::keeper;
 use crate::text;
-use crate::writer::{Done, Job, Shared, Writer, show_grant, state_of};
+use crate::writer::{Done, Job, Shared, Writer, message_of, show_grant, state_of};
 
 /// Entries handed to the disk at once.
 const CHUNK: usize = 8192;
@@ -63,7 +64,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let page =
         OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
     page.set_address(&context.config.edge.log.to_string());
-    context.notifier.ready();
+    context.ready();
     let shared = Arc::new(Shared::new(page));
     let mut remade = Remade::default();
     let Some((record, _lock)) = open_record(context, &shared, &mut remade)? else { return Ok(()) };
@@ -119,7 +120,7 @@ fn open_record(
             Some(Err(OpenError::Fatal(failure))) => return Err(failure),
             Some(Err(OpenError::Disk(state, text))) => {
                 if said.is_new(state.name()) {
-                    log::error!("{text}. Trying again every 100 ms");
+                    log::error!(id = message_of(state); "{text}. Trying again every 100 ms");
                 }
                 state
             }
@@ -225,16 +226,19 @@ fn lock_record(disk: &DirDisk) -> Result<DirLock, DirError> {
 fn tell(recovered: &Recovered, place: &str) {
     let Recovered { log_id, durable, truncated, rotten, rewritten, created, .. } = recovered;
     if *created {
-        return log::info!("new record {log_id:016x} in {place}");
+        return log::info!(id = Message::RecordOpened, entries = 0; "new record {log_id:016x} in {place}");
     }
-    log::info!("record {log_id:016x} in {place} holds {}", counted(*durable, "entry", "entries"));
+    let held = counted(*durable, "entry", "entries");
+    log::info!(id = Message::RecordOpened, entries = durable; "record {log_id:016x} in {place} holds {held}");
     if *truncated > 0 || *rewritten > 0 {
         log::warn!(
+            id = Message::Recovered, kept = rewritten, cut_off = truncated;
             "recovered: {rewritten} entries above the mark were whole and are durable now, {truncated} that were never durable were cut off"
         );
     }
     if *rotten > 0 {
         log::error!(
+            id = Message::Damaged, entries = rotten;
             "{rotten} durable entries are damaged on disk; they were left as they are: run `ipc-pipeline verify`"
         );
     }
@@ -448,12 +452,13 @@ impl Recorder {
 
     fn tell(&mut self, state: State, now: u64, said: &mut Said) {
         if self.waiting.is_news(state == State::WaitingForConv, now) {
-            log::info!("waiting for ipc-conv");
+            log::info!(id = Message::Waiting; "waiting for ipc-conv");
         }
         match state {
             State::ForeignLog => {
                 if let Some(f) = self.intake.foreign().filter(|_| said.is_new("foreign")) {
                     log::error!(
+                        id = Message::ForeignRecord;
                         "the spool does not fit this record (it belongs to record {:016x}, durable there up to {}): nothing is taken from it; see what ipc-conv says",
                         f.log_id,
                         f.tail
@@ -462,6 +467,7 @@ impl Recorder {
             }
             State::NoSpool if said.is_new("no spool") => {
                 log::error!(
+                    id = Message::SpoolUnusable;
                     "the spool's words make no sense: nothing is taken until ipc-conv has put it right"
                 );
             }
@@ -490,7 +496,7 @@ impl Recorder {
         let in_vain = self.shared.trouble().is_some() || now - drain.since > DRAIN_NS;
         if in_vain {
             let left = drain.target - durable;
-            log::warn!("ending with {left} entries that are not durable; they stay in the spool");
+            log::warn!(id = Message::LeftInSpool, entries = left; "ending with {left} entries that are not durable; they stay in the spool");
         }
         in_vain
     }

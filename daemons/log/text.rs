@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use ipc_pipeline::daemon::Said;
 use ipc_pipeline::entry::{Entry, LEN};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::reader::{MAX_READ, ReadError, RecordReader};
 use ipc_pipeline::text::{Form, Lines, seq_of};
 use ipc_pipeline::timeline::wall_before;
@@ -78,7 +79,7 @@ impl TextFile {
         let mut written = 0;
         while let Err(e) = self.keep(&mut written) {
             if said.is_new(&e.to_string()) {
-                log::error!("{e}. Until then log.text is not written; the record is");
+                log::error!(id = Message::TextTrouble; "{e}. Until then log.text is not written; the record is");
             }
             if self.shared.ended.load(Ordering::Acquire) {
                 return;

@@ -12,6 +12,7 @@ use ipc_pipeline::daemon::Said;
 use ipc_pipeline::disk::{DirDisk, Trouble};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::mark::Grant;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::page::{self, OwnPage, State};
 use ipc_pipeline::record::{AppendError, Record};
 use ipc_pipeline::segment::Shm;
@@ -334,7 +335,7 @@ impl Writer {
         }
         self.rewinds += 1;
         let next = self.record.durable() + 1;
-        log::warn!("entries from {next} on did not reach the disk: taking them from the spool again");
+        log::warn!(id = Message::TakenAgain, seq = next; "entries from {next} on did not reach the disk: taking them from the spool again");
         let _ = self.done.send(Done::Rewind { next, rewinds: self.rewinds });
     }
 
@@ -350,6 +351,7 @@ impl Writer {
         self.shared.count(if state == State::DiskFull { 3 } else { 4 }, 1);
         if self.said.is_new(state.name()) {
             log::error!(
+                id = message_of(state);
                 "{e}. Nothing is lost: entries stay in the spool, and it is tried again every 100 ms"
             );
         }
@@ -359,9 +361,15 @@ impl Writer {
         if self.shared.trouble().is_some() {
             self.shared.set_trouble(None);
             self.said.clear();
-            log::warn!("the disk takes entries again; the record goes on at {}", self.record.end() + 1);
+            let seq = self.record.end() + 1;
+            log::warn!(id = Message::DiskBack, seq; "the disk takes entries again; the record goes on at {seq}");
         }
     }
+}
+
+/// What a log calls this trouble of the disk.
+pub fn message_of(trouble: State) -> Message {
+    if trouble == State::DiskFull { Message::DiskFull } else { Message::DiskTrouble }
 }
 
 /// Shows in the page of ipc-log that this epoch may begin, and where the source stands.

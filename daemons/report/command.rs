@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipc_pipeline::config::ReportConfig;
 use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::{program, sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -77,6 +78,7 @@ impl Runner {
         if !taken {
             self.shared.failed.fetch_add(1, Ordering::Relaxed);
             log::warn!(
+                id = Message::CommandFailed;
                 "report.command is too slow: {WAITING_MAX} alarms wait for it, this one is not given to it"
             );
         }
@@ -95,7 +97,7 @@ impl Runner {
             thread::sleep(Duration::from_millis(5));
         }
         if !self.thread.is_finished() {
-            log::warn!("report.command still runs at the end: it is killed");
+            log::warn!(id = Message::CommandFailed; "report.command still runs at the end: it is killed");
             self.shared.over.store(true, Ordering::Relaxed);
             self.shared.kill();
         }
@@ -121,6 +123,7 @@ fn serve(plan: &Plan, events: &Receiver<Event>, shared: &Shared) {
         if let Err(why) = plan.run(&event, shared) {
             shared.failed.fetch_add(1, Ordering::Relaxed);
             log::error!(
+                id = Message::CommandFailed;
                 "report.command: {} {why}; \"{}\" may not have reached anybody",
                 plan.name(),
                 event.text

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal};
 use std::time::Duration;
 
 use ipc_pipeline::daemon::{Context, EXIT_UNREAD, Failure, Looks, Remade, Waiting};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -54,7 +55,7 @@ struct Printer {
 /// The whole work of ipc-report.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut printer = Printer::start(context)?;
-    context.notifier.ready();
+    context.ready();
     let (mut looks, mut waiting) = (Looks::default(), Waiting::default());
     loop {
         let now = sys::monotonic_ns();
@@ -128,7 +129,7 @@ impl Printer {
         self.register.look();
         let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
         if waiting.is_news(state == State::WaitingForStat, now) {
-            log::info!("waiting for ipc-stat");
+            log::info!(id = Message::Waiting; "waiting for ipc-stat");
         }
         let [run, failed] = self.runner.as_ref().map_or([0; 2], Runner::counts);
         let remade = self.remade.count();

@@ -12,6 +12,7 @@ use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, OwnPage, PeerPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
@@ -79,7 +80,7 @@ struct Counts {
 /// The whole work of ipc-stat.
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut follower = Follower::start(context)?;
-    context.notifier.ready();
+    context.ready();
     let mut looks = Looks::default();
     loop {
         let now = sys::monotonic_ns();
@@ -164,7 +165,7 @@ impl Follower {
         self.page.set_state(self.state(now));
         self.page.set_beat(now);
         if self.waiting.is_news(self.log_id == 0, now) {
-            log::info!("waiting for ipc-log");
+            log::info!(id = Message::Waiting; "waiting for ipc-log");
         }
     }
 
@@ -226,6 +227,7 @@ impl Follower {
         if self.log_id != 0 {
             self.counts.refolded += 1;
             log::warn!(
+                id = Message::StatisticsAnew, entries = durable;
                 "the record is now {log_id:016x} with {durable} entries: the statistics begin anew from it"
             );
         }
@@ -325,7 +327,7 @@ impl Follower {
             Some(Err(ReadError::Missing { .. })) if self.skip_removed(durable) => true,
             Some(Err(e)) => {
                 if self.said.is_new("record") {
-                    log::error!("{e}. Trying again every 100 ms");
+                    log::error!(id = Message::RecordUnreadable; "{e}. Trying again every 100 ms");
                 }
                 self.record = None;
                 false
@@ -337,7 +339,8 @@ impl Follower {
     /// The next entries were removed before we came to them: the fold goes on as if it had taken them.
     fn skip_removed(&mut self, durable: u64) -> bool {
         let Some(fold) = self.summed_up(durable) else { return false };
-        log::info!("entries up to {} were removed from the record: going on from their summary", fold.n);
+        let seq = fold.n;
+        log::info!(id = Message::RecordShortened, seq; "entries up to {seq} were removed from the record: going on from their summary");
         self.fold = fold;
         self.buffer.clear();
         true
@@ -346,7 +349,7 @@ impl Follower {
     /// A durable entry is damaged: it counts as CORRUPT, as `verify` counts it, and the fold goes on behind it.
     fn step_over(&mut self, why: &str) {
         let seq = self.fold.n + 1;
-        log::error!("{why}: counted as corrupt");
+        log::error!(id = Message::Damaged, seq; "{why}: counted as corrupt");
         let stand_in = Entry::corrupt(seq, self.fold.epoch);
         if let Err(e) = self.fold.fold(&stand_in) {
             log::error!("{e}"); // cannot be: it has the right seq, kind and CRC
@@ -380,6 +383,7 @@ impl Follower {
             let now = sys::monotonic_ns();
             if now - begun > LAST_NS {
                 return log::warn!(
+                    id = Message::CheckpointTrouble;
                     "the disk does not take the last checkpoint: ending without it; only the next start takes longer"
                 );
             }

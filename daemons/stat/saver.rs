@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ipc_pipeline::checkpoint::Checkpoint;
 use ipc_pipeline::daemon::{Failure, Said};
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::sys;
 
 /// Our end of the thread. It holds one checkpoint that waits: a newer one takes its place. The thread ends with the process.
@@ -76,7 +77,7 @@ impl Shared {
             drop(desk);
             match result {
                 Ok(()) => said.clear(),
-                Err(e) if said.is_new(&e.to_string()) => log::warn!("{e}"),
+                Err(e) if said.is_new(&e.to_string()) => log::warn!(id = Message::CheckpointTrouble; "{e}"),
                 Err(_) => {}
             }
         }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_pipeline::config::LineFormat;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::program;
 use ipc_pipeline::sys;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -225,7 +226,7 @@ impl Limit {
             self.said += 1;
             let text = String::from_utf8_lossy(line);
             let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            log::warn!("{name}: {}", text.trim_end());
+            log::warn!(id = Message::ProgramSaid; "{name}: {}", text.trim_end());
         } else {
             self.held += 1;
         }
@@ -234,7 +235,7 @@ impl Limit {
     fn say_held(&mut self, name: &str) {
         match std::mem::take(&mut self.held) {
             0 => {}
-            n => log::warn!("{name}: {n} more lines"),
+            n => log::warn!(id = Message::ProgramSaid; "{name}: {n} more lines"),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::sys;
 
 use super::{Source, SourceError, Supply};
@@ -53,10 +54,10 @@ impl<S: Source> Source for Quiet<S> {
         if supply != Supply::Nothing {
             self.since = None;
             if std::mem::take(&mut self.said) {
-                log::info!("{} speaks again", self.name);
+                log::info!(id = Message::SourceBack; "{} speaks again", self.name);
             }
         } else if self.is_news(sys::monotonic_ns()) {
-            log::warn!("{}", self.news());
+            log::warn!(id = Message::SourceTrouble; "{}", self.news());
         }
         Ok(supply)
     }
