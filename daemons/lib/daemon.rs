@@ -212,6 +212,8 @@ fn refuse_wrong_user(names: &Names, role: Role) -> Result<(), Failure> {
         role.program(),
         names.lock(role).display()
     )))
+}
+
 /// Configuration and names; from here on the log knows the instance.
 pub fn resolve(args: &CommonArgs) -> Result<(Config, Names), Failure> {
     let resolved = args.resolve();

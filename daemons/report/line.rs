@@ -95,6 +95,30 @@ impl Style {
         }
     }
 
+    /// The lines of one print, as one text for each row that is shown, with the row. A line that says all has no row, unless
+    /// there is only one.
+    pub fn parts(&self, news: &News) -> Vec<(Option<Row>, String)> {
+        let rows = news.rows();
+        let counts = match self.format {
+            Format::Text => text::counts(&rows, self),
+            Format::Csv => vec![1; rows.len()],
+            Format::Json => {
+                let only = (rows.len() == 1).then(|| rows.into_iter().next()).flatten();
+                return vec![(only, json::line(news, self))];
+            }
+        };
+        let mut lines = self.lines(news).into_iter();
+        let of_rows = rows.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        let mut parts: Vec<_> = of_rows
+            .map(|(row, count)| (Some(row), lines.by_ref().take(count).collect::<Vec<_>>().join("\n")))
+            .collect();
+        // What is said of the whole record stands behind all rows.
+        if let Some((_, last)) = parts.last_mut() {
+            lines.for_each(|line| *last += &format!("\n{line}"));
+        }
+        parts
+    }
+
     /// How a row's channel is shown; one that is not configured shows its codes.
     pub fn channel(&self, row: &Row) -> &Channel {
         static UNKNOWN: LazyLock<Channel> =

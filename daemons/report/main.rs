@@ -4,6 +4,7 @@
 mod alarms;
 mod command;
 mod csv;
+mod feed;
 mod json;
 mod line;
 mod output;

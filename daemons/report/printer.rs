@@ -15,8 +15,9 @@ use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
 
-use crate::alarms::Watcher;
+use crate::alarms::{Event, Watcher};
 use crate::command::Runner;
+use crate::feed::{ALARMS_MAX, Feed, LINES_MAX};
 use crate::line::{Channel, News, Style};
 use crate::output::Output;
 
@@ -38,8 +39,11 @@ struct Printer {
     /// Not printed yet.
     header: Option<String>,
     output: Output,
-    /// ns for each line.
+    /// Where the lines go if standard output leads into the journal.
+    feed: Option<Feed>,
+    /// ns for each line, and for each message about an alarm.
     pause_ns: u64,
+    alarm_pause_ns: u64,
     next_line: u64,
     /// Version of the last snapshot printed, and its n.
     version: u64,
@@ -99,6 +103,10 @@ impl Printer {
         let style = Style::of(config, may_be_coloured());
         let is_watched = style.channels.iter().any(Channel::is_watched);
         let watcher = is_watched.then(|| Watcher::after(page.alarmed()));
+        let feed = Feed::start();
+        let lines = config.report.max_lines_per_second as u64;
+        let [lines, alarms] =
+            if feed.is_some() { [lines.min(LINES_MAX), lines.min(ALARMS_MAX)] } else { [lines; 2] };
         Ok(Printer {
             names: names.clone(),
             page,
@@ -112,7 +120,9 @@ impl Printer {
             changed: false,
             output: Output::new(),
             style,
-            pause_ns: 1_000_000_000 / config.report.max_lines_per_second as u64,
+            feed,
+            pause_ns: 1_000_000_000 / lines,
+            alarm_pause_ns: 1_000_000_000 / alarms,
             next_line: 0,
             version: 0,
             printed_n: None,
@@ -186,13 +196,22 @@ impl Printer {
         let n = snapshot.n;
         self.printed_n = Some(n);
         let coalesced = std::mem::take(&mut self.coalesced);
-        let lines = self.style.lines(&News { snapshot, coalesced, at_risk: at_risk(&self.names) });
-        self.next_line = now + self.pause_ns * lines.len() as u64;
-        let text: String = self.header.take().iter().chain(&lines).map(|line| format!("{line}\n")).collect();
-        self.output.say(&text).map_err(unwritten)?;
+        let lines = self.say(&News { snapshot, coalesced, at_risk: at_risk(&self.names) })?;
+        self.next_line = now + self.pause_ns * lines as u64;
         self.printed += 1;
         self.page.set_received(n);
         Ok(())
+    }
+
+    /// Prints it; how many lines that took.
+    fn say(&mut self, news: &News) -> Result<usize, Failure> {
+        if let Some(feed) = &self.feed {
+            return Ok(feed.send(news, &self.style));
+        }
+        let lines = self.style.lines(news);
+        let text: String = self.header.take().iter().chain(&lines).map(|line| format!("{line}\n")).collect();
+        self.output.say(&text).map_err(unwritten)?;
+        Ok(lines.len())
     }
 
     /// Says which alarms have begun or ended, as soon as a snapshot shows it, but no more messages than lines: in our log,
@@ -205,15 +224,11 @@ impl Printer {
         };
         self.watched = snapshot.version;
         let (events, alarmed) = (watcher.look(&snapshot, &self.style), watcher.alarmed());
-        self.next_message = now + self.pause_ns * events.len() as u64;
+        self.next_message = now + self.alarm_pause_ns * events.len() as u64;
         self.alarms += events.len() as u64;
         self.changed |= !events.is_empty();
         for event in events {
-            if event.alarm == "ok" {
-                log::info!("{}", event.text);
-            } else {
-                log::warn!("{}", event.text);
-            }
+            tell(&event);
             if let Some(runner) = &self.runner {
                 runner.tell(event);
             }
@@ -252,6 +267,15 @@ impl Printer {
             None => sys::sleep_until(now + LOOK_NS / 2),
         }
         ring::awake(waiting);
+    }
+}
+
+/// Says in the log that an alarm has begun or is over.
+fn tell(Event { channel, unit, alarm, value, seq, text }: &Event) {
+    if alarm == "ok" {
+        log::info!(id = Message::AlarmOver, channel, unit, alarm, value, seq; "{text}");
+    } else {
+        log::warn!(id = Message::AlarmBegins, channel, unit, alarm, value, seq; "{text}");
     }
 }
 

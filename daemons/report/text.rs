@@ -33,6 +33,11 @@ pub fn lines(news: &News, style: &Style) -> Vec<String> {
     with_notes(align(&lines), &notes, style.coloured)
 }
 
+/// How many lines each row has.
+pub fn counts(rows: &[Row], style: &Style) -> Vec<usize> {
+    rows.iter().map(|row| lines_of(row, style).len()).collect()
+}
+
 /// The line of a row, and a second one for what was asked for beside the totals.
 fn lines_of(row: &Row, style: &Style) -> Vec<Line> {
     if row.window.is_some_and(|of| of.span.is_none()) {
