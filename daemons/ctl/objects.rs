@@ -4,7 +4,10 @@
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 use ipc_pipeline::args::CommonArgs;
-use ipc_pipeline::daemon::{EXIT_SECOND, Failure};
+use ipc_pipeline::daemon::{self, EXIT_SECOND, Failure};
+use ipc_pipeline::journal::Journal;
+use ipc_pipeline::logging;
+use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::Names;
 use ipc_pipeline::objects::{self, ObjectsError};
 use ipc_pipeline::page::Page;
@@ -59,8 +62,9 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         }
         Command::Repair { common, role } => {
             let roles = role.map_or(Role::ALL.to_vec(), |role| vec![role]);
-            let done = objects::repair(&names(&common)?, &roles).map_err(failure)?;
-            say(&done.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+            let names = daemon::resolve(&common)?.1;
+            let done = objects::repair(&names, &roles).map_err(failure)?;
+            tell(&done)?;
             Ok(0)
         }
         Command::Remove { common, abandon } => {
@@ -71,6 +75,18 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         }
         Command::List { common, json } => list(&names(&common)?, json),
     }
+}
+
+/// What was repaired: to who asked for it; where a service manager did, to its log, where warnings are looked for.
+fn tell(done: &[String]) -> Result<(), Failure> {
+    if !Journal::is_behind(std::io::stdout()) {
+        return say(&done.iter().map(|line| format!("{line}\n")).collect::<String>());
+    }
+    logging::start("ipc-pipeline", log::LevelFilter::Info, false);
+    for line in done {
+        log::warn!(id = Message::ObjectRepaired; "{line}");
+    }
+    Ok(())
 }
 
 fn role(text: &str) -> Result<Role, String> {
