@@ -89,6 +89,18 @@ impl Missed {
         }
     }
 
+    /// Why they were missed, each cause with its number.
+    fn causes(&self) -> String {
+        let causes = [
+            (self.down, "while no ipc-conv ran"),
+            (self.late, "too late for the processor"),
+            (self.blocked, "for want of room in the spool"),
+            (self.silent, "because the source gave nothing"),
+        ];
+        let causes = causes.iter().filter(|(ticks, _)| *ticks > 0);
+        causes.map(|(ticks, why)| format!("{ticks} {why}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// The ticks that were missed; those without a reading are told with their source.
     fn ticks(&self) -> u64 {
         self.down + self.late + self.blocked + self.silent
@@ -104,46 +116,96 @@ impl Missed {
     }
 }
 
-/// What the log of a service is told of losses: at once, and then once a minute while they go on.
+/// What the log of a service is told of losses: of each kind at once, and then once a minute while they go on.
 #[derive(Default)]
 pub struct LossNews {
-    told: Missed,
-    /// Rows dropped in this epoch, of lives before too; `None`: there was no spool yet.
-    dropped: Option<u64>,
-    next_ns: u64,
+    /// What was told of missed ticks, and before when no more is, ns.
+    missed: (Missed, u64),
+    /// The same of dropped rows of this epoch, those of lives before among them; `None`: there was no spool yet.
+    dropped: (Option<u64>, u64),
 }
 
 impl LossNews {
-    /// `missed` of this life, `dropped` rows of this epoch, at `now`, ns.
+    /// Tells what is due of the ticks `missed` in this life and the rows `dropped` in this epoch, at `now`, ns.
     pub fn tell(&mut self, missed: &Missed, dropped: Option<u64>, now: u64) {
-        if now < self.next_ns {
-            return;
-        }
-        let since = missed.since(&self.told);
-        let (ticks, rows) = (since.ticks(), self.dropped_since(dropped));
-        if ticks > 0 {
-            let Missed { down, late, blocked, silent, .. } = since;
+        if let Some(since) = self.ticks(missed, now) {
+            let (ticks, Missed { down, late, blocked, silent, .. }) = (since.ticks(), since);
             log::warn!(
                 target: SERVICE, id = Message::TicksMissed, ticks, down, late, blocked, silent;
-                "{} passed without a sample: {down} while no ipc-conv ran, {late} too late for the processor, {blocked} for want of room in the spool, {silent} because the source gave nothing",
-                counted(ticks, "tick", "ticks")
+                "{} passed without a sample: {}", counted(ticks, "tick", "ticks"), since.causes()
             );
         }
-        if rows > 0 {
+        if let Some(rows) = self.rows(dropped, now) {
             log::warn!(
                 target: SERVICE, id = Message::SamplesLost, rows;
-                "{} of samples dropped: the spool is full, as ipc-log does not keep up",
+                "{} of samples dropped: the spool is full, as ipc-log does not keep up or is not there",
                 counted(rows, "row", "rows")
             );
         }
-        if ticks > 0 || rows > 0 {
-            self.next_ns = now.saturating_add(TELL_NS);
-        }
-        self.told = *missed;
     }
 
-    fn dropped_since(&mut self, dropped: Option<u64>) -> u64 {
-        let Some(now) = dropped else { return 0 };
-        now.saturating_sub(self.dropped.replace(now).unwrap_or(now))
+    /// What is to be told of missed ticks now.
+    fn ticks(&mut self, missed: &Missed, now: u64) -> Option<Missed> {
+        let (told, next) = &mut self.missed;
+        let since = missed.since(told);
+        if since.ticks() == 0 || now < *next {
+            return None;
+        }
+        self.missed = (*missed, now.saturating_add(TELL_NS));
+        Some(since)
+    }
+
+    /// How many dropped rows are to be told now. A new epoch counts them anew.
+    fn rows(&mut self, dropped: Option<u64>, now: u64) -> Option<u64> {
+        let (told, next) = &mut self.dropped;
+        let dropped = dropped?;
+        let since = dropped.saturating_sub(*told.get_or_insert(dropped));
+        if since == 0 || now < *next {
+            *told = told.map(|told| told.min(dropped));
+            return None;
+        }
+        self.dropped = (Some(dropped), now.saturating_add(TELL_NS));
+        Some(since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: u64 = TELL_NS;
+
+    #[test]
+    fn missed_ticks_are_told_at_once_and_then_once_a_minute_until_none_is_untold() {
+        let mut news = LossNews::default();
+        let mut missed = Missed { unread: 5, ..Missed::default() };
+        assert!(news.ticks(&missed, 1).is_none(), "those have a message of their source");
+        (missed.down, missed.late) = (2, 1);
+        let told = news.ticks(&missed, 2).unwrap();
+        assert_eq!(
+            (told.ticks(), told.causes().as_str()),
+            (3, "2 while no ipc-conv ran, 1 too late for the processor")
+        );
+        assert!(news.ticks(&missed, 10 * MINUTE).is_none(), "nothing new");
+        missed.silent += 7;
+        assert_eq!(news.ticks(&missed, 10 * MINUTE).unwrap().causes(), "7 because the source gave nothing");
+        missed.blocked += 1;
+        assert!(news.ticks(&missed, 11 * MINUTE - 1).is_none());
+        missed.blocked += 1;
+        assert_eq!(news.ticks(&missed, 11 * MINUTE).unwrap().ticks(), 2, "all since the last message");
+    }
+
+    #[test]
+    fn dropped_rows_are_told_whatever_else_is() {
+        let mut news = LossNews::default();
+        assert!(news.ticks(&Missed { late: 1, ..Missed::default() }, 1).is_some());
+        assert_eq!(news.rows(None, 1), None);
+        assert_eq!(news.rows(Some(40), 1), None, "those of a life before were told by it");
+        assert_eq!(news.rows(Some(41), 1), Some(1));
+        assert_eq!(news.rows(Some(50), 2), None);
+        assert_eq!(news.rows(Some(52), 1 + MINUTE), Some(11));
+        // A new epoch.
+        assert_eq!(news.rows(Some(0), 2 + MINUTE), None);
+        assert_eq!(news.rows(Some(3), 3 * MINUTE), Some(3));
     }
 }

@@ -13,11 +13,16 @@ use crate::line::{News, Numbers, Style};
 
 /// Lines a second on average: journald drops what is more than 10,000 messages of a service in 30 s, and alarms and all
 /// else need room beside them.
-pub const LINES_MAX: u64 = 300;
-/// Messages about alarms a second, at most.
-pub const ALARMS_MAX: u64 = 20;
+const LINES_MAX: u64 = 300;
+/// Messages about alarms a second on average.
+const ALARMS_MAX: u64 = 20;
 /// Priority of a line: normal life.
 const INFO: u8 = 6;
+
+/// How many lines, and messages about alarms, a second there may be if `configured` lines are wished for.
+pub fn rates(configured: u64, into_journal: bool) -> [u64; 2] {
+    if into_journal { [configured.min(LINES_MAX), configured.min(ALARMS_MAX)] } else { [configured; 2] }
+}
 
 /// The way of lines into the journal.
 pub struct Feed(Journal);
@@ -166,6 +171,16 @@ mod tests {
         let messages = sent(&news(&nothing, &[&[1, 2]], 0), &two);
         assert_eq!((messages.len(), messages[0].get("SUM")), (1, None));
         assert_eq!(messages[0]["SEQ"], "3");
+    }
+
+    #[test]
+    fn journald_never_has_a_reason_to_drop_messages() {
+        for configured in [1, 20, 300, 1000, u64::MAX] {
+            let [lines, alarms] = rates(configured, true);
+            assert!(30 * (lines + alarms) < 9_700, "{lines} lines and {alarms} alarms a second");
+            assert!(lines > 0 && lines <= configured && alarms > 0 && alarms <= configured);
+            assert_eq!(rates(configured, false), [configured; 2]);
+        }
     }
 
     #[test]

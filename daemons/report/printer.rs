@@ -17,7 +17,7 @@ use ipc_pipeline::sys;
 
 use crate::alarms::{Event, Watcher};
 use crate::command::Runner;
-use crate::feed::{ALARMS_MAX, Feed, LINES_MAX};
+use crate::feed::{self, Feed};
 use crate::line::{Channel, News, Style};
 use crate::output::Output;
 
@@ -104,9 +104,7 @@ impl Printer {
         let is_watched = style.channels.iter().any(Channel::is_watched);
         let watcher = is_watched.then(|| Watcher::after(page.alarmed()));
         let feed = Feed::start();
-        let lines = config.report.max_lines_per_second as u64;
-        let [lines, alarms] =
-            if feed.is_some() { [lines.min(LINES_MAX), lines.min(ALARMS_MAX)] } else { [lines; 2] };
+        let [lines, alarms] = feed::rates(config.report.max_lines_per_second as u64, feed.is_some());
         Ok(Printer {
             names: names.clone(),
             page,
