@@ -59,7 +59,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("timeline", &["entry", "reader", "wall"]),
     ],
     &[
-        ("args", &["config", "names"]),
+        ("args", &["config", "journal", "names"]),
         ("config", &["address", "decimal", "entry", "exact", "limits", "names", "settings"]),
         (
             "daemon",
@@ -67,7 +67,6 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "args",
                 "config",
                 "header",
-                "journal",
                 "lock",
                 "logging",
                 "messages",

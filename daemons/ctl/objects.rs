@@ -4,7 +4,7 @@
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 use ipc_pipeline::args::CommonArgs;
-use ipc_pipeline::daemon::{self, EXIT_SECOND, Failure};
+use ipc_pipeline::daemon::{EXIT_SECOND, Failure};
 use ipc_pipeline::journal::Journal;
 use ipc_pipeline::logging;
 use ipc_pipeline::messages::Message;
@@ -62,8 +62,7 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         }
         Command::Repair { common, role } => {
             let roles = role.map_or(Role::ALL.to_vec(), |role| vec![role]);
-            let names = daemon::resolve(&common)?.1;
-            let done = objects::repair(&names, &roles).map_err(failure)?;
+            let done = objects::repair(&names(&common)?, &roles).map_err(failure)?;
             tell(&done)?;
             Ok(0)
         }

@@ -12,7 +12,7 @@ use ipc_pipeline::config::{Config, SourceConfig};
 use ipc_pipeline::daemon::{EXIT_DATA, EXIT_SECOND, EXIT_SYSTEM, EXIT_UNREAD, Failure};
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
-use ipc_pipeline::{daemon, logging, objects};
+use ipc_pipeline::{logging, objects};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,7 +57,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     }
     let mut common = common;
     common.set.extend(count.map(|n| format!("conv.count={n}")));
-    let (config, names) = daemon::resolve(&common)?;
+    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     refuse_terminal(&config)?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|e| Failure::system(format!("cannot install signal handlers: {e}")))?;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{Config, Faults};
+use crate::journal;
 use crate::names::{Names, NamesError, Role, check_instance};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
@@ -71,8 +72,18 @@ impl ArgsError {
 impl CommonArgs {
     /// Configuration and names: the name from `--name`, else from the configuration, else `u<uid>`.
     ///
-    /// With `--system` the name from `--name` alone, and the configuration from that instance's file.
+    /// With `--system` the name from `--name` alone, and the configuration from that instance's file. From here on the
+    /// messages of this process name the instance.
     pub fn resolve(&self) -> Result<(Config, Names), ArgsError> {
+        let resolved = self.config_and_names();
+        let known = resolved.as_ref().ok().map(|(_, names)| names.instance().to_owned());
+        if let Some(instance) = known.or_else(|| self.presumed_instance()) {
+            journal::set_instance(&instance);
+        }
+        resolved
+    }
+
+    fn config_and_names(&self) -> Result<(Config, Names), ArgsError> {
         let config = Config::load(self.config_file().as_deref(), &self.set)?;
         let names = if self.system {
             Names::for_system(self.name.as_deref())?
@@ -83,7 +94,7 @@ impl CommonArgs {
     }
 
     /// The name of the instance, as far as it is known without the configuration.
-    pub fn presumed_instance(&self) -> Option<String> {
+    fn presumed_instance(&self) -> Option<String> {
         let name = self.name.as_deref();
         let names = if self.system { Names::for_system(name) } else { Names::for_user(name) };
         names.ok().map(|names| names.instance().to_owned())

@@ -14,7 +14,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
 use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
-use crate::journal;
 use crate::lock::{Lock, LockError};
 use crate::logging::{self, SERVICE};
 use crate::messages::Message;
@@ -188,7 +187,7 @@ pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) 
 }
 
 fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
-    let (config, names) = resolve(args)?;
+    let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
     refuse_wrong_user(&names, role)?;
@@ -212,16 +211,6 @@ fn refuse_wrong_user(names: &Names, role: Role) -> Result<(), Failure> {
         role.program(),
         names.lock(role).display()
     )))
-}
-
-/// Configuration and names; from here on the log knows the instance.
-pub fn resolve(args: &CommonArgs) -> Result<(Config, Names), Failure> {
-    let resolved = args.resolve();
-    let known = resolved.as_ref().ok().map(|(_, names)| names.instance().to_owned());
-    if let Some(instance) = known.or_else(|| args.presumed_instance()) {
-        journal::set_instance(&instance);
-    }
-    resolved.map_err(|e| Failure::new(e.exit_code(), e))
 }
 
 /// Another one may be about to end; but whoever started a second one by mistake shall not wait in the dark.
