@@ -202,8 +202,17 @@ mod tests {
             let rows: Vec<[i32; 2]> = (0..61).map(|i| [i, 5 - i]).collect();
             let rows: Vec<&[i32]> = rows.iter().map(|row| row.as_slice()).collect();
             let news = news(&settings(), &rows, 2);
-            let parts: Vec<String> = style.parts(&news).into_iter().map(|(_, text)| text).collect();
-            assert_eq!(parts.join("\n"), style.lines(&news).join("\n"));
+            let parts = style.parts(&news);
+            for (row, text) in parts.iter().filter(|_| format == Format::Text) {
+                let name = &style.channel(row.as_ref().unwrap()).name;
+                assert!(text.starts_with(name), "{text} is not of {name}");
+            }
+            let texts: Vec<&str> = parts.iter().flat_map(|(_, text)| text.lines()).collect();
+            let mut lines = style.lines(&news);
+            let has_notes = format == Format::Text;
+            lines.rotate_left(usize::from(has_notes));
+            assert_eq!(texts, lines);
+            assert!(!has_notes || texts.last().unwrap().contains("missed=2"), "{texts:?}");
         }
     }
 }

@@ -108,13 +108,15 @@ impl Style {
             }
         };
         let mut lines = self.lines(news).into_iter();
+        // What is said of the whole record stands before all rows; a message begins with its row.
+        let notes = lines.len().saturating_sub(counts.iter().sum());
+        let notes: Vec<String> = lines.by_ref().take(notes).collect();
         let of_rows = rows.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         let mut parts: Vec<_> = of_rows
             .map(|(row, count)| (Some(row), lines.by_ref().take(count).collect::<Vec<_>>().join("\n")))
             .collect();
-        // What is said of the whole record stands behind all rows.
         if let Some((_, last)) = parts.last_mut() {
-            lines.for_each(|line| *last += &format!("\n{line}"));
+            notes.iter().for_each(|note| *last += &format!("\n{note}"));
         }
         parts
     }
