@@ -58,7 +58,7 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         Command::Create { common } => {
             let names = names(&common)?;
             objects::create(&names).map_err(failure)?;
-            list(&names, false)
+            if common.quiet { Ok(0) } else { list(&names, false) }
         }
         Command::Repair { common, role } => {
             let roles = role.map_or(Role::ALL.to_vec(), |role| vec![role]);
@@ -69,8 +69,8 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
         Command::Remove { common, abandon } => {
             let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
             let removed = remove(&config, &names, abandon)?;
-            say(&removed.iter().map(|path| format!("removed {}\n", path.display())).collect::<String>())?;
-            Ok(0)
+            let text: String = removed.iter().map(|path| format!("removed {}\n", path.display())).collect();
+            if common.quiet { Ok(0) } else { say(&text).map(|()| 0) }
         }
         Command::List { common, json } => list(&names(&common)?, json),
     }

@@ -230,6 +230,27 @@ fn two_instances_keep_apart_and_a_reboot_goes_on() {
 
 #[test]
 #[ignore = "needs root and systemd-nspawn"]
+fn a_wrong_configuration_fails_once() {
+    on_both(|release| {
+        let mut m = Machine::with_package(release);
+        m.write("/etc/ipc-pipeline/pipeline.toml", "[conv]\nrate = \"fast\"\n");
+        m.does("systemctl start ipc-pipeline.target");
+        for role in ROLES {
+            m.wait_for("it has failed", |m| m.property(&unit(role), "ActiveState") == "failed");
+            assert_eq!(m.property(&unit(role), "NRestarts"), "0", "{role}");
+            assert_eq!(m.property(&unit(role), "ExecMainStatus"), "78", "{role}");
+        }
+        assert!(m.does("journalctl -p err -o cat --no-pager").contains("conv.rate"));
+        m.refuses("ipc-pipeline doctor --system");
+        m.does("systemctl stop ipc-pipeline.target");
+        start(&mut m, FAST);
+        m.does("ipc-pipeline doctor --system");
+        stop(&mut m);
+    });
+}
+
+#[test]
+#[ignore = "needs root and systemd-nspawn"]
 fn upgrade_under_load_remove_and_purge() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
