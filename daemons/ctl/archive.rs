@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ipc_pipeline::compress::compress_all;
-use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{self, EXIT_SECOND, Failure};
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::names::Names;
@@ -64,9 +63,9 @@ impl Done {
 }
 
 /// Sets the record aside as `log-<UTC>` in `to`, without it beside where it was.
-pub fn archive(config: &Config, names: &Names, to: Option<&Path>, compressed: bool) -> Result<Done, Failure> {
+pub fn archive(names: &Names, to: Option<&Path>, compressed: bool) -> Result<Done, Failure> {
     // A spool that is left belongs to this record: it goes first, or all stays if it holds what the record does not.
-    objects::remove(config, names, false)?;
+    objects::remove(names, None)?;
     let from = names.record_dir();
     let held = Held::take(&from)?;
     let target = to.unwrap_or(names.state_dir()).join(format!("log-{}", now()));

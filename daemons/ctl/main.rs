@@ -213,8 +213,8 @@ fn archive_record(
     json: bool,
 ) -> Result<u8, Failure> {
     Place::find(common, None)?;
-    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-    say_done(&archive::archive(&config, &names, to.as_deref(), compress)?, json)
+    let names = common.names().map_err(|e| Failure::new(e.exit_code(), e))?;
+    say_done(&archive::archive(&names, to.as_deref(), compress)?, json)
 }
 
 fn compress_record(common: &CommonArgs, dir: Option<PathBuf>, json: bool) -> Result<u8, Failure> {

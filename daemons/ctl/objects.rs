@@ -4,6 +4,7 @@
 use clap::Subcommand;
 use comfy_table::{CellAlignment, Table, presets};
 use ipc_pipeline::args::CommonArgs;
+use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{EXIT_SECOND, Failure};
 use ipc_pipeline::journal::Journal;
 use ipc_pipeline::logging;
@@ -67,8 +68,9 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Remove { common, abandon } => {
-            let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
-            let removed = remove(&config, &names, abandon)?;
+            let names = names(&common)?;
+            let config = abandon.then(|| common.resolve().map_err(|e| Failure::new(e.exit_code(), e)));
+            let removed = remove(&names, config.transpose()?.as_ref().map(|(config, _)| config))?;
             let text: String = removed.iter().map(|path| format!("removed {}\n", path.display())).collect();
             if common.quiet { Ok(0) } else { say(&text).map(|()| 0) }
         }
@@ -94,7 +96,7 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 fn names(common: &CommonArgs) -> Result<Names, Failure> {
-    Ok(common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?.1)
+    common.names().map_err(|e| Failure::new(e.exit_code(), e))
 }
 
 /// The exit code that fits.
@@ -105,18 +107,17 @@ pub fn failure(e: ObjectsError) -> Failure {
     }
 }
 
-/// Removes all objects of a pipeline that is at rest.
-pub fn remove(
-    config: &ipc_pipeline::config::Config,
-    names: &Names,
-    abandon: bool,
-) -> Result<Vec<std::path::PathBuf>, Failure> {
+/// Removes all objects of a pipeline that is at rest. Entries that are only in the spool are given up with a configuration,
+/// which says how the record is written; without one they keep the spool there.
+pub fn remove(names: &Names, give_up: Option<&Config>) -> Result<Vec<std::path::PathBuf>, Failure> {
     let quiet = objects::quiet(names).map_err(failure)?;
     let durable = durable(names);
-    if abandon && let Some(lost) = objects::at_risk(names, durable) {
+    if let Some(config) = give_up
+        && let Some(lost) = objects::at_risk(names, durable)
+    {
         crate::abandon::write_loss(config, names, lost)?;
     }
-    objects::remove(names, quiet, durable, abandon).map_err(failure)
+    objects::remove(names, quiet, durable, give_up.is_some()).map_err(failure)
 }
 
 /// What the record holds: its identity and highest durable seq, by ipc-log's page and by the mark on disk.

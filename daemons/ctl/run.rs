@@ -82,7 +82,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
         );
         return Ok(EXIT_SYSTEM);
     }
-    match crate::objects::remove(&config, &names, false) {
+    match crate::objects::remove(&names, None) {
         Ok(_) => Ok(exit_code),
         Err(e) => {
             log::warn!(id = Message::LeftInSpool; "{e}");

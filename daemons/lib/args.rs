@@ -83,6 +83,14 @@ impl CommonArgs {
         resolved
     }
 
+    /// The names alone: of a pipeline of the machine they do not depend on the configuration, which may be wrong.
+    pub fn names(&self) -> Result<Names, ArgsError> {
+        if self.system {
+            return Ok(Names::for_system(self.name.as_deref())?);
+        }
+        self.resolve().map(|(_, names)| names)
+    }
+
     fn config_and_names(&self) -> Result<(Config, Names), ArgsError> {
         let config = Config::load(self.config_file().as_deref(), &self.set)?;
         let names = if self.system {
