@@ -1,0 +1,2 @@
+//! The Debian package, as far as it can be judged without building one.
+#![forbid(unsafe_code)]
