@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -152,4 +152,115 @@ fn the_changelog_is_of_this_version() {
     let changelog = text_of("packaging/changelog");
     let first = changelog.lines().next().unwrap();
     assert!(first.starts_with(&format!("ipc-pipeline ({}) ", env!("CARGO_PKG_VERSION"))), "{first}");
+}
+
+/// The most that `systemd-analyze security` may say about conv with any of the drop-ins, in tenths.
+const EXPOSURE: u32 = 15;
+
+/// The files of a folder whose names end so.
+fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let all = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = all.filter(|path| path.to_string_lossy().ends_with(end)).collect();
+    found.sort();
+    found
+}
+
+/// All units in a directory of their own, with the programs that were built just now in the place of installed ones.
+fn units() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_ipc-pipeline")).parent().unwrap().to_str().unwrap();
+    for unit in files("units", ".service").into_iter().chain(files("units", ".target")) {
+        let text = fs::read_to_string(&unit).unwrap();
+        let text = text.replace("/usr/sbin/ipc-", &format!("{built}/ipc-"));
+        let text = text.replace("/usr/bin/ipc-", &format!("{built}/ipc-"));
+        fs::write(dir.path().join(unit.file_name().unwrap()), text).unwrap();
+    }
+    dir
+}
+
+/// `systemd-analyze`, which knows these units and those of systemd: exit code 0, or what it says.
+fn analyze(dir: &Path, arguments: &[&str], unit: &str) -> Result<(), String> {
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(arguments).arg(dir.join(unit)).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.display()));
+    let output = analyze.output().expect("systemd-analyze is needed to judge units: apt install systemd");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let is_silent = said.trim().is_empty() || arguments[0] == "security";
+    if output.status.success() && is_silent { Ok(()) } else { Err(format!("{unit}: {said}")) }
+}
+
+#[test]
+fn systemd_has_nothing_to_say_against_the_drop_ins() {
+    let drop_ins = files("units/drop-ins", "");
+    assert!(drop_ins.len() >= 6, "{drop_ins:?}");
+    let threshold = format!("--threshold={EXPOSURE}");
+    let security = ["security", "--offline=yes", "--no-pager", &threshold];
+    for drop_in in drop_ins {
+        let dir = units();
+        let text = fs::read_to_string(&drop_in).unwrap();
+        let name = drop_in.file_name().unwrap().to_str().unwrap();
+        for unit in ["ipc-conv.service", "ipc-conv@.service"] {
+            let place = dir.path().join(format!("{unit}.d"));
+            fs::create_dir(&place).unwrap();
+            fs::copy(&drop_in, place.join(name)).unwrap();
+        }
+        // A template is judged by one of its instances.
+        fs::rename(dir.path().join("ipc-conv@.service"), dir.path().join("ipc-conv@a.service")).unwrap();
+        for unit in ["ipc-conv.service", "ipc-conv@a.service"] {
+            analyze(dir.path(), &["verify", "--man=no"], unit).unwrap_or_else(|e| panic!("{name}: {e}"));
+            analyze(dir.path(), &security, unit).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        assert!(text.contains("# How to use it") && text.contains(&format!("drop-ins/{name} ")), "{name}");
+        assert!(text.contains("systemctl daemon-reload"), "{name}");
+    }
+}
+
+/// What a drop-in shows of a configuration is one.
+#[test]
+fn the_configurations_in_the_drop_ins_load() {
+    for drop_in in files("units/drop-ins", ".conf") {
+        let text = fs::read_to_string(&drop_in).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        let is_toml = |line: &&str| line.starts_with('[') || line.contains(" = ");
+        let toml: Vec<&str> = lines.filter(is_toml).collect();
+        assert!(toml.len() >= 2, "{}", drop_in.display());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("it.toml");
+        // The program of the example need not be here.
+        let toml = toml
+            .join("\n")
+            .replace("[\"/usr/local/bin/read-sensor\"", "[\"sh\"")
+            .replace("[\"node\"", "[\"sh\"");
+        fs::write(&file, toml.replace("[\"nc\"", "[\"sh\"")).unwrap();
+        if let Err(faults) = ipc_pipeline::config::Config::load(Some(&file), &[]) {
+            panic!("{}: {faults}", drop_in.display());
+        }
+    }
+}
+
+/// Everything in `units` is installed, and every unit names pages that are.
+#[test]
+fn the_package_has_all_units_and_their_pages() {
+    let manifest = text_of("Cargo.toml");
+    for end in [".service", ".target"] {
+        assert!(
+            manifest.contains(&format!("[\"units/*{end}\", \"usr/lib/systemd/system/\", \"644\"]")),
+            "{end}"
+        );
+    }
+    assert!(manifest.contains("[\"units/drop-ins/*\","), "drop-ins");
+    let pages = tempfile::tempdir().unwrap();
+    let mut write = Command::new(env!("CARGO_BIN_EXE_ipc-pipeline"));
+    assert!(write.arg("pages").arg(pages.path()).status().unwrap().success());
+    for unit in files("units", ".service").into_iter().chain(files("units", ".target")) {
+        let text = fs::read_to_string(&unit).unwrap();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("Documentation=")).expect("a unit has a page");
+        for page in line.split(' ') {
+            let (name, section) =
+                page.trim_start_matches("man:").trim_end_matches(')').split_once('(').unwrap();
+            let file = pages.path().join(format!("man{section}/{name}.{section}"));
+            assert!(file.is_file(), "{}: there is no {name}({section})", unit.display());
+        }
+    }
 }
