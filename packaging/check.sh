@@ -1,14 +1,22 @@
 #!/bin/sh
-# Judges the Debian package in DIR: `make deb-check`. lintian has nothing to say against it, and the same sources built
-# elsewhere, at another time and by another name, give the same bytes.
+# Judges the Debian package in DIR: `make deb-check`. lintian has nothing to say against it, on Debian 12 and on 13, and the
+# same sources built elsewhere, at another time, give the same bytes.
 set -eu
 
 dir=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 package=$(ls "$dir"/ipc-pipeline_*.deb)
 
-lintian --fail-on error,warning "$package"
-echo "lintian: no errors, no warnings"
+# In a bare Debian of its own, from where this machine gets its packages. There it is installed, too.
+mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
+for suite in bookworm trixie; do
+	mmdebstrap --quiet --variant=apt --include=lintian,man-db --format=null \
+		--customize-hook="copy-in '$package' /root" \
+		--customize-hook='chroot "$1" sh -c "lintian --allow-root --fail-on error,warning /root/*.deb"' \
+		--customize-hook='chroot "$1" sh -c "apt-get install --quiet --yes --no-install-recommends /root/*.deb"' \
+		"$suite" /dev/null "$mirror"
+	echo "$suite: it can be installed; lintian has no errors, no warnings"
+done
 
 elsewhere=$(mktemp -d)
 trap 'rm -rf "$elsewhere"' EXIT INT TERM

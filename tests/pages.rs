@@ -46,13 +46,17 @@ struct Help {
     /// The words that lead here, the program first.
     words: Vec<&'static str>,
     commands: Vec<String>,
+    /// All that begins with two dashes, in descriptions too.
     options: Vec<String>,
+    /// Those that begin a line.
+    own_options: Vec<String>,
 }
 
 fn help(program: &str, words: &[&'static str]) -> Help {
     let output = Command::new(program).args(&words[1..]).arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let mut found = Help { words: words.to_vec(), commands: Vec::new(), options: Vec::new() };
+    let mut found =
+        Help { words: words.to_vec(), commands: Vec::new(), options: Vec::new(), own_options: Vec::new() };
     let mut part = "";
     for line in text.lines() {
         if !line.starts_with(' ') {
@@ -68,7 +72,11 @@ fn help(program: &str, words: &[&'static str]) -> Help {
                 // Words of a description that begin with dashes are options, too.
                 let options =
                     line.split([' ', ',', '\'', '.']).filter(|w| w.len() > 2 && w.starts_with("--"));
-                found.options.extend(options.map(str::to_owned));
+                let options: Vec<String> = options.map(str::to_owned).collect();
+                if line.trim_start().starts_with('-') {
+                    found.own_options.extend(options.first().cloned());
+                }
+                found.options.extend(options);
             }
             _ => {}
         }
@@ -101,6 +109,11 @@ fn every_command_and_every_option_has_its_place() {
             for option in &help.options {
                 assert!(page.contains(option.as_str()), "{page_name}({section}) does not name {option}");
             }
+            // It names the pages behind the topic, itself not among them.
+            assert!(
+                page.contains(".BR ipc-pipeline (7)")
+                    && !page.contains(&format!(".BR {page_name} ({section})"))
+            );
             for command in &help.commands {
                 assert!(
                     page.contains(&format!("{page_name}-{command}(1)")),
@@ -120,6 +133,36 @@ fn every_command_and_every_option_has_its_place() {
         }
     }
     assert!(options > 100, "only {options} options were found in --help");
+}
+
+/// What bash offers after these words and `--`.
+fn offered_by_bash(file: &Path, words: &[&str]) -> String {
+    let script = r#"
+        file=$1; shift
+        source "$file"
+        function=$(complete -p "$1" | sed 's/.*-F \([^ ]*\).*/\1/')
+        COMP_WORDS=("$@" --); COMP_CWORD=$#
+        "$function" "$1" -- "${!#}"
+        echo "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", script, "bash"]).arg(file).args(words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn bash_offers_the_options_of_every_command() {
+    let dir = pages();
+    for (name, program, _) in PROGRAMS {
+        for help in all_help(program, &[name]) {
+            let offered = offered_by_bash(&dir.path().join("bash").join(name), &help.words);
+            let offered: Vec<&str> = offered.split_whitespace().collect();
+            assert!(offered.contains(&"--help"), "{:?}: {offered:?}", help.words);
+            for option in help.own_options {
+                assert!(offered.contains(&option.as_str()), "{:?} {option}: {offered:?}", help.words);
+            }
+        }
+    }
 }
 
 #[test]

@@ -29,8 +29,8 @@ const SHELLS: [(Shell, &str); 3] = [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), 
 /// else of today.
 pub fn write(dir: &Path, tool: Command) -> Result<u8, Failure> {
     let date = date()?;
-    let mut commands = vec![(shown(&tool), "1")];
-    commands.extend(Role::ALL.map(|role| (args::command(role), "8")));
+    let mut commands = vec![(shown(&tool), 1)];
+    commands.extend(Role::ALL.map(|role| (args::command(role), 8)));
     for (command, section) in commands {
         complete(dir, &command)?;
         let mut command = command.disable_help_subcommand(true);
@@ -78,15 +78,25 @@ fn complete(dir: &Path, command: &Command) -> Result<(), Failure> {
         let file = match shell {
             Shell::Zsh => format!("_{program}"),
             Shell::Fish => format!("{program}.fish"),
-            _ => program,
+            _ => program.clone(),
         };
-        put(&dir.join(folder).join(file), &String::from_utf8_lossy(&text))?;
+        let text = mended(shell, command.get_name(), &String::from_utf8_lossy(&text));
+        put(&dir.join(folder).join(file), &text)?;
     }
     Ok(())
 }
 
+/// clap_complete writes the name of a program with a hyphen in two ways for bash, and then completes none of its commands
+/// (clap-rs/clap issue 6421).
+fn mended(shell: Shell, program: &str, text: &str) -> String {
+    match shell {
+        Shell::Bash => text.replace(&program.replace('-', "__subcmd__"), &program.replace('-', "__")),
+        _ => text.to_owned(),
+    }
+}
+
 /// A page for a command, and one for each of its subcommands.
-fn describe(dir: &Path, command: &Command, section: &str, date: &str) -> Result<(), Failure> {
+fn describe(dir: &Path, command: &Command, section: u8, date: &str) -> Result<(), Failure> {
     let name = command.get_display_name().unwrap_or(command.get_name());
     let text = page_of(command, section, date)
         .map_err(|e| Failure::system(format!("cannot write the man page of {name}: {e}")))?;
@@ -97,11 +107,11 @@ fn describe(dir: &Path, command: &Command, section: &str, date: &str) -> Result<
     Ok(())
 }
 
-fn page_of(command: &Command, section: &str, date: &str) -> std::io::Result<String> {
+fn page_of(command: &Command, section: u8, date: &str) -> std::io::Result<String> {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     let version = concat!("ipc-pipeline ", env!("CARGO_PKG_VERSION"));
     let mut text = Vec::new();
-    let man = Man::new(command.clone()).title(name.to_uppercase()).section(section);
+    let man = Man::new(command.clone()).title(name.to_uppercase()).section(section.to_string());
     let man = man.date(date).source(version).manual("ipc-pipeline");
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
@@ -115,7 +125,7 @@ fn page_of(command: &Command, section: &str, date: &str) -> std::io::Result<Stri
     if let Some(after) = command.get_after_help() {
         after_help(&mut rest, &after.to_string());
     }
-    rest.see_also(&name);
+    rest.see_also((&name, section));
     // Two line breaks around an empty line are one gap.
     let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n");
     Ok(text + rest.text())

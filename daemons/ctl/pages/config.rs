@@ -46,7 +46,7 @@ pub fn page(date: &str) -> Page {
         page.item(&format!("*{path}*"), false);
         page.lines(what);
     }
-    page.see_also("ipc-pipeline.toml");
+    page.see_also(("ipc-pipeline.toml", 5));
     page
 }
 

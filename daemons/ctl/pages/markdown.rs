@@ -34,7 +34,7 @@ pub fn page(mut page: Page, text: &str) -> Page {
             }
         }
     }
-    page.see_also("ipc-pipeline-formats");
+    page.see_also(("ipc-pipeline-formats", 5));
     page
 }
 

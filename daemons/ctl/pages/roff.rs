@@ -111,10 +111,10 @@ impl Page {
         }
     }
 
-    /// The last section: the other pages.
-    pub fn see_also(&mut self, own: &str) {
+    /// The last section: the other pages than this one.
+    pub fn see_also(&mut self, own: (&str, u8)) {
         self.heading("SEE ALSO");
-        let others = SEE.iter().filter(|(name, _)| *name != own);
+        let others = SEE.iter().filter(|page| **page != own);
         let others = others.map(|(name, section)| format!(".BR {} ({section})", plain(name)));
         self.raw(&others.collect::<Vec<_>>().join(" ,\n"));
     }
