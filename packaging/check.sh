@@ -6,6 +6,7 @@ set -eu
 dir=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 package=$(ls "$dir"/ipc-pipeline_*.deb)
+command -v mmdebstrap >/dev/null 2>&1 || { echo "check.sh: there is no mmdebstrap: apt install mmdebstrap" >&2; exit 1; }
 
 # In a bare Debian of its own, from where this machine gets its packages. There it is installed, too.
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
