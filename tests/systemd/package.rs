@@ -83,7 +83,7 @@ fn it_is_installed_where_no_systemd_runs() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
         m.does("dpkg -P ipc-pipeline");
-        let install = "mount -t tmpfs none /run && umount -l -R /proc && dpkg -i /root/ipc-pipeline.deb";
+        let install = "mount -t tmpfs none /run && umount -l /proc && dpkg -i /root/ipc-pipeline.deb";
         m.does(&format!("unshare --mount sh -c '{install}'"));
         m.power_off();
         m.boot();
@@ -102,8 +102,8 @@ fn each_drop_in_allows_what_it_says_and_no_less_will_do() {
         start(&mut m, FAST);
         for name in ["serial", "i2c", "iio-buffer", "command", "network", "realtime"] {
             m.does(&format!(
-                "rm -rf /run/systemd/system/ipc-conv.service.d && mkdir -p /run/systemd/system/ipc-conv.service.d \
-                 && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf /run/systemd/system/ipc-conv.service.d/ \
+                "rm -rf /etc/systemd/system/ipc-conv.service.d && mkdir -p /etc/systemd/system/ipc-conv.service.d \
+                 && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf /etc/systemd/system/ipc-conv.service.d/ \
                  && systemctl daemon-reload && systemctl restart ipc-conv"
             ));
             let durable = m.status("--system")["durable"].as_u64().unwrap();
@@ -119,7 +119,7 @@ fn each_drop_in_allows_what_it_says_and_no_less_will_do() {
 /// containers nobody may raise limits; that the sandbox lets it through is what there is to see.
 fn real_time(m: &mut Machine) {
     m.write(
-        "/run/systemd/system/ipc-conv.service.d/right.conf",
+        "/etc/systemd/system/ipc-conv.service.d/right.conf",
         "[Service]\nAmbientCapabilities=CAP_SYS_NICE\nCapabilityBoundingSet=CAP_SYS_NICE\n",
     );
     m.write("/etc/ipc-pipeline/pipeline.toml", &FAST.replace("[conv]", "[conv]\nrealtime = 50"));
@@ -129,7 +129,7 @@ fn real_time(m: &mut Machine) {
     assert_eq!(m.property("ipc-conv.service", "LimitRTPRIO"), "50");
     m.wait_for("real-time priority", |m| policy(m).contains("SCHED_FIFO"));
     for line in ["RestrictRealtime=", "SystemCallFilter="] {
-        let place = "/run/systemd/system/ipc-conv.service.d/realtime.conf";
+        let place = "/etc/systemd/system/ipc-conv.service.d/realtime.conf";
         m.does(&format!("cp {place} /root/whole.conf && sed -i '/^{line}/d' {place} && {restart}"));
         let refused =
             "journalctl -u ipc-conv -o cat --since=-5min | tail -n 20 | grep 'cannot take the real-time'";
@@ -137,7 +137,7 @@ fn real_time(m: &mut Machine) {
         assert!(policy(m).contains("SCHED_OTHER"), "{line} is needed");
         m.does(&format!("mv /root/whole.conf {place}"));
     }
-    m.does(&format!("rm -r /run/systemd/system/ipc-conv.service.d && {restart}"));
+    m.does(&format!("rm -r /etc/systemd/system/ipc-conv.service.d && {restart}"));
 }
 
 /// A program that talks over TCP, without and with the drop-in.
