@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.."
 umask 022
 export LC_ALL=C
 
-command -v cargo-deb >/dev/null 2>&1 || "$CARGO" install cargo-deb --locked --version "$CARGO_DEB"
+# It tells which versions of the C library will do.
+command -v dpkg-shlibdeps >/dev/null 2>&1 || { echo "build.sh: there is no dpkg-shlibdeps: apt install dpkg-dev" >&2; exit 1; }
+[ "$("$CARGO" deb --version 2>/dev/null)" = "cargo-deb $CARGO_DEB" ] || "$CARGO" install cargo-deb --locked --version "$CARGO_DEB"
 
 # Everything in the package is as old as its newest entry in the changelog, and no path of this machine is in it.
 changed=$(sed -n 's/^ -- .*>  //p' packaging/changelog | head -n 1)
