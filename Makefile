@@ -13,7 +13,7 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd`, which needs more than a machine as it is: `make test-systemd`.
 HERE = --test '[!s]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd lint bench mutants clean need-cc need-rust need-lint
+.PHONY: help build run test test-root test-systemd lint bench mutants deb deb-check clean need-cc need-rust need-lint
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,14 @@ bench: need-rust ## throughput and latency, as ratios measured in one run
 
 mutants: need-rust ## every seeded bug of tests/mutants must make its test fail; ONLY='record-*' chooses
 	@CARGO="$(CARGO)" sh tests/mutants/run.sh '$(ONLY)'
+
+# One package for Debian 12 and newer: built on 12, because a program needs at least the C library that it was built with.
+deb: need-rust ## build the Debian package into target/debian (on Debian 12 for 12 and 13)
+	CARGO="$(CARGO)" sh packaging/build.sh target/debian
+	@ls target/debian/*.deb
+
+deb-check: deb ## lintian, installation on Debian 12 and 13, and a second build that must give the same bytes (root)
+	CARGO="$(CARGO)" sh packaging/check.sh target/debian
 
 clean: ## remove what was built; records of pipelines stay
 	$(CARGO) clean

@@ -16,6 +16,7 @@ mod keys;
 mod lost;
 mod moment;
 mod objects;
+mod pages;
 mod place;
 mod plot;
 mod progress;
@@ -36,7 +37,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ipc_pipeline::args::{CommonArgs, report_usage};
 use ipc_pipeline::daemon::{self, EXIT_SYSTEM, Failure};
 use ipc_pipeline::logging;
@@ -169,6 +170,12 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[command(subcommand)]
         what: objects::Command,
     },
+    /// Write the man pages and the completions of shells; for who packages this
+    #[command(hide = true)]
+    Pages {
+        /// Below this directory
+        dir: PathBuf,
+    },
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
@@ -196,6 +203,7 @@ fn main() -> ExitCode {
         Command::Archive { common, to, compress, json } => archive_record(&common, to, compress, json),
         Command::Compress { common, dir, json } => compress_record(&common, dir, json),
         Command::Objects { what } => objects::objects(what),
+        Command::Pages { dir } => pages::write(&dir, Cli::command()),
     };
     match result {
         Ok(code) => code.into(),

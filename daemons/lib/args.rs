@@ -149,9 +149,13 @@ pub fn parse<T>(role: Role, arguments: impl IntoIterator<Item = T>) -> Result<Da
 where
     T: Into<OsString> + Clone,
 {
-    let command = DaemonArgs::command().name(role.program()).about(purpose(role)).after_help(examples(role));
-    let mut matches = command.try_get_matches_from(arguments)?;
+    let mut matches = command(role).try_get_matches_from(arguments)?;
     DaemonArgs::from_arg_matches_mut(&mut matches)
+}
+
+/// The definition of that command line, for who describes it.
+pub fn command(role: Role) -> clap::Command {
+    DaemonArgs::command().name(role.program()).about(purpose(role)).after_help(examples(role))
 }
 
 /// Prints what clap has to say, help to standard output and errors to standard error, and returns the exit

@@ -6,6 +6,7 @@
 #[path = "../checker/mod.rs"]
 mod checker;
 mod machine;
+mod package;
 
 use checker::check_record;
 use machine::Machine;
