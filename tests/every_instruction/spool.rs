@@ -263,10 +263,11 @@ fn creating_and_remaking_can_be_killed_anywhere() {
     let mut random = fastrand::Rng::with_seed(3);
     let mut current: Option<(u64, <Shm as Segments>::Mem)> = None;
     let mut conv = PeerPage::new(shm.clone(), &names.0.pages[0], 0);
-    while n < 2 * boundaries() {
+    // A life that begins an epoch takes some 200,000 instructions: page and spool are looked at, made and made again.
+    while n < 8 * boundaries() {
         lives += 1;
         let mut life = Life::start(|| whole_conv(&names, lives));
-        for _ in 0..random.u64(10_000..100_000) {
+        for _ in 0..random.u64(10_000..500_000) {
             assert!(life.step());
             n += 1;
             // the name first: nothing is ever there that is not whole
