@@ -89,12 +89,15 @@ fn what_is_removed_stays_in_all_totals() {
     let mut p = Pipeline::of_lines(lines, &format!("{FAST}keep_size = \"1MiB\"\n"));
     let mut run = p.run(&[]);
     run.ends_with(0, BOUND);
-    // The keeper may have been late: its next life is not.
-    let mut run = p.run(&["--for", "300ms"]);
-    run.wait(BOUND);
-    let said = verified(&p, lines);
-    let removed = said["summed_up"].as_u64().unwrap();
-    assert!(removed > lines / 2 && !p.record().join(format!("{:020}.seg", 1)).exists(), "{removed} removed");
+    // The keeper may have been late, and gets little of a busy machine: its next lives go on.
+    let mut removed = 0;
+    wait_until("most of it is removed", BOUND, || {
+        let mut run = p.run(&["--for", "300ms"]);
+        run.wait(BOUND);
+        removed = verified(&p, lines)["summed_up"].as_u64().unwrap_or(0);
+        removed > lines / 2
+    });
+    assert!(!p.record().join(format!("{:020}.seg", 1)).exists(), "{removed} removed");
     let (from, values) = exported(&p, lines);
     assert!(from > 0 && (from..lines).zip(&values).all(|(line, v)| *v == value(line)));
     // stat begins with the summary when it has nothing else, and ends with the same numbers.
