@@ -36,9 +36,7 @@ fn start(m: &mut Machine, config: &str) {
 /// Stops it: no process and no object is left, and the record is true.
 fn stop(m: &mut Machine) -> checker::Report {
     m.does("systemctl stop ipc-pipeline.target");
-    m.wait_for("all have stopped", |m| {
-        m.run("pgrep -x 'ipc-(conv|log|stat|report)'").status.code() == Some(1)
-    });
+    m.wait_for("all have stopped", |m| ROLES.iter().all(|role| m.main_pid(&unit(role)) == 0));
     m.wait_for("the objects are gone", |m| {
         m.does("ls /dev/shm | grep '^ipc-pipeline[.]' | grep -vc aside || true").trim() == "0"
     });
