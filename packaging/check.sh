@@ -13,8 +13,8 @@ mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin:
 for suite in bookworm trixie; do
 	mmdebstrap --quiet --variant=apt --include=lintian,man-db --format=null \
 		--customize-hook="copy-in '$package' /root" \
-		--customize-hook='chroot "$1" sh -c "lintian --allow-root --fail-on error,warning /root/*.deb"' \
-		--customize-hook='chroot "$1" sh -c "apt-get install --quiet --yes --no-install-recommends /root/*.deb"' \
+		--customize-hook='chroot "$1" sh -c "lintian --allow-root --fail-on error,warning /opt/*.deb"' \
+		--customize-hook='chroot "$1" sh -c "apt-get install --quiet --yes --no-install-recommends /opt/*.deb"' \
 		"$suite" /dev/null "$mirror"
 	echo "$suite: it can be installed; lintian has no errors, no warnings"
 done

@@ -63,8 +63,8 @@ impl Machine {
 
     /// Installs the package, also over itself.
     pub fn install(&self) {
-        fs::copy(package(), self.root.join("root/ipc-pipeline.deb")).unwrap();
-        self.does("DEBIAN_FRONTEND=noninteractive dpkg -i /root/ipc-pipeline.deb");
+        fs::copy(package(), self.root.join("opt/ipc-pipeline.deb")).unwrap();
+        self.does("DEBIAN_FRONTEND=noninteractive dpkg -i /opt/ipc-pipeline.deb");
     }
 
     /// Starts the container and waits until it is up.

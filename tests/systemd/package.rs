@@ -23,10 +23,10 @@ fn main_pids(m: &Machine) -> Vec<u32> {
 
 /// The package once more, by another version.
 fn other_version(m: &Machine, version: &str) -> String {
-    let deb = format!("/root/{version}.deb");
+    let deb = format!("/opt/{version}.deb");
     m.does(&format!(
-        "rm -rf /root/x && dpkg-deb -R /root/ipc-pipeline.deb /root/x \
-         && sed -i 's/^Version: .*/Version: {version}/' /root/x/DEBIAN/control && dpkg-deb -Zgzip -b /root/x {deb}"
+        "rm -rf /opt/x && dpkg-deb -R /opt/ipc-pipeline.deb /opt/x \
+         && sed -i 's/^Version: .*/Version: {version}/' /opt/x/DEBIAN/control && dpkg-deb -Zgzip -b /opt/x {deb}"
     ));
     deb
 }
@@ -49,7 +49,7 @@ fn instances_are_upgraded_removed_and_purged_too() {
         m.does(&format!("chmod 755 /usr/sbin/policy-rc.d && dpkg -i {newer} && rm /usr/sbin/policy-rc.d"));
         assert_eq!(main_pids(&m), before, "a policy that forbids it is obeyed");
 
-        m.does("dpkg -i /root/ipc-pipeline.deb"); // a downgrade
+        m.does("dpkg -i /opt/ipc-pipeline.deb"); // a downgrade
         for (service, old) in services().iter().zip(&before) {
             assert_ne!(m.main_pid(service), *old, "{service} is of the package that is installed");
             assert_eq!(m.property(service, "ActiveState"), "active");
@@ -61,7 +61,7 @@ fn instances_are_upgraded_removed_and_purged_too() {
         assert_eq!(m.does("ls /dev/shm").trim(), "ipc-pipeline@theirs.spool");
         m.does("test -e /var/lib/ipc-pipeline/log/durable.mark -a -e /var/lib/ipc-pipeline/@second/log/durable.mark");
 
-        m.does("dpkg -i /root/ipc-pipeline.deb");
+        m.does("dpkg -i /opt/ipc-pipeline.deb");
         assert_eq!(m.does("systemctl is-enabled ipc-pipeline@second.target").trim(), "enabled");
         m.does("systemctl start ipc-pipeline.target ipc-pipeline@second.target");
         m.does("dpkg -P ipc-pipeline");
@@ -83,7 +83,7 @@ fn it_is_installed_where_no_systemd_runs() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
         m.does("dpkg -P ipc-pipeline");
-        let install = "mount -t tmpfs none /run && umount -l /proc && dpkg -i /root/ipc-pipeline.deb";
+        let install = "mount -t tmpfs none /run && umount -l /proc && dpkg -i /opt/ipc-pipeline.deb";
         m.does(&format!("unshare --mount sh -c '{install}'"));
         m.power_off();
         m.boot();
@@ -130,12 +130,12 @@ fn real_time(m: &mut Machine) {
     m.wait_for("real-time priority", |m| policy(m).contains("SCHED_FIFO"));
     for line in ["RestrictRealtime=", "SystemCallFilter="] {
         let place = "/etc/systemd/system/ipc-conv.service.d/realtime.conf";
-        m.does(&format!("cp {place} /root/whole.conf && sed -i '/^{line}/d' {place} && {restart}"));
+        m.does(&format!("cp {place} /opt/whole.conf && sed -i '/^{line}/d' {place} && {restart}"));
         let refused =
             "journalctl -u ipc-conv -o cat --since=-5min | tail -n 20 | grep 'cannot take the real-time'";
         m.does(refused);
         assert!(policy(m).contains("SCHED_OTHER"), "{line} is needed");
-        m.does(&format!("mv /root/whole.conf {place}"));
+        m.does(&format!("mv /opt/whole.conf {place}"));
     }
     m.does(&format!("rm -r /etc/systemd/system/ipc-conv.service.d && {restart}"));
 }
