@@ -12,7 +12,7 @@ command -v mmdebstrap >/dev/null 2>&1 || { echo "check.sh: there is no mmdebstra
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1)
 for suite in bookworm trixie; do
 	mmdebstrap --quiet --variant=apt --include=lintian,man-db --format=null \
-		--customize-hook="copy-in '$package' /root" \
+		--customize-hook="copy-in '$package' /opt" \
 		--customize-hook='chroot "$1" sh -c "lintian --allow-root --fail-on error,warning /opt/*.deb"' \
 		--customize-hook='chroot "$1" sh -c "apt-get install --quiet --yes --no-install-recommends /opt/*.deb"' \
 		"$suite" /dev/null "$mirror"
