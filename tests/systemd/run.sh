@@ -17,6 +17,7 @@ command -v apt-get >/dev/null || leave_out "the roots for it are Debian's, and t
 missing=""
 command -v systemd-nspawn >/dev/null || missing="$missing systemd-container"
 command -v mmdebstrap >/dev/null || missing="$missing mmdebstrap"
+command -v dpkg-shlibdeps >/dev/null || missing="$missing dpkg-dev"
 if [ -n "$missing" ]; then
     apt-get update -q
     # shellcheck disable=SC2086  # a list of packages
