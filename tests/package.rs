@@ -264,3 +264,24 @@ fn the_package_has_all_units_and_their_pages() {
         }
     }
 }
+
+/// A template is its unit with `%i` where the instance stands, and the sandbox is one text in all four services.
+#[test]
+fn templates_are_their_units_and_all_have_one_sandbox() {
+    let mut sandboxes = Vec::new();
+    for unit in ["ipc-conv", "ipc-log", "ipc-stat", "ipc-report", "ipc-pipeline-objects"] {
+        let mut text = text_of(&format!("units/{unit}.service"));
+        sandboxes.extend(text.split_once("# The sandbox").map(|(_, sandbox)| sandbox.to_owned()));
+        for name in ["ipc-conv", "ipc-log", "ipc-stat", "ipc-report", "ipc-pipeline-objects"] {
+            text = text.replace(&format!("{name}.service"), &format!("{name}@%i.service"));
+        }
+        let text = text
+            .replace("ipc-pipeline.target", "ipc-pipeline@%i.target")
+            .replace("--system", "--system --name %i")
+            .replace("StateDirectory=ipc-pipeline/", "StateDirectory=ipc-pipeline/@%i/")
+            .replace("Description=Measurement pipeline", "Description=Measurement pipeline %i");
+        assert_eq!(text_of(&format!("units/{unit}@.service")), text, "{unit}@.service");
+    }
+    assert_eq!(sandboxes.len(), 4);
+    assert!(sandboxes.iter().all(|sandbox| *sandbox == sandboxes[0]), "the sandboxes differ");
+}
