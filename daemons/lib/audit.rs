@@ -14,14 +14,13 @@ use crate::fold::Fold;
 use crate::settings::Settings;
 use thiserror::Error;
 
+mod grid;
 mod state;
+use grid::Grid;
 pub use state::STATE_LEN;
 
 /// So many findings are kept; all are counted.
 pub const FINDINGS_MAX: usize = 100;
-
-/// Picoseconds in a nanosecond.
-const PS: u128 = 1000;
 
 /// A rule that the record breaks, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -207,18 +206,6 @@ struct Time {
     unsure: bool,
 }
 
-/// A grid and the tick that comes next on it.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    origin_ns: u64,
-    /// Not 0.
-    period_ps: u64,
-    /// Number of the tick that comes next.
-    tick: u64,
-    /// Instant of that tick in ps since the origin.
-    at_ps: u128,
-}
-
 /// A run of LOSS entries that took ticks. Each of them has the t of the last tick of the run; only if conv died within
 /// it, those before have an earlier one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -349,27 +336,30 @@ impl Audit {
         if self.stage != Stage::Open || entry.epoch != self.epoch || kind == Kind::Epoch {
             self.check_epoch(entry, kind);
         }
-        if kind == Kind::Sample && self.is_next_tick(entry) {
-            self.time.zero = Some(entry.t_ns);
-            self.ticks.planned += 1;
-            self.ticks.taken += 1;
+        if kind == Kind::Sample && self.is_in_time(entry) {
             return;
         }
         self.check_time(entry, kind);
     }
 
-    /// The common case in one step: the next tick of the grid, on channel 0, after nothing that needs thought. If so
-    /// it is taken.
+    /// The way of nearly all: a sample of channel 0 on the next tick of the grid or, without one, not before the last entry.
     #[inline(always)]
-    fn is_next_tick(&mut self, entry: &Entry) -> bool {
-        let simple = entry.channel == 0 && self.time.run.is_none() && !self.time.unsure;
-        match &mut self.time.grid {
-            Some(grid) if simple && entry.t_ns == grid.next_ns() => {
-                grid.step();
-                true
-            }
-            _ => false,
+    fn is_in_time(&mut self, entry: &Entry) -> bool {
+        let time = &mut self.time;
+        if entry.channel > 0 || time.run.is_some() || time.unsure {
+            return false;
         }
+        match &mut time.grid {
+            Some(grid) if entry.t_ns == grid.next_ns() => {
+                grid.step();
+                self.ticks.planned += 1;
+                self.ticks.taken += 1;
+            }
+            None if time.free && entry.t_ns >= time.last => {}
+            _ => return false,
+        }
+        (time.zero, time.last) = (Some(entry.t_ns), entry.t_ns);
+        true
     }
 
     /// The rules of epochs; called at every entry that is not simply one more of the open epoch.
@@ -472,7 +462,7 @@ impl Audit {
 
     fn begin_grid(&mut self, origin_ns: u64, period_ps: u64) {
         self.time.free = period_ps == 0;
-        self.time.grid = (period_ps > 0).then_some(Grid { origin_ns, period_ps, tick: 0, at_ps: 0 });
+        self.time.grid = (period_ps > 0).then(|| Grid::new(origin_ns, period_ps));
         self.time.unsure = false;
     }
 
@@ -590,43 +580,6 @@ enum Ending {
     Seen,
     /// With the record, or with the epoch: there may have been more.
     Cut,
-}
-
-impl Grid {
-    #[inline(always)]
-    fn step(&mut self) {
-        self.tick += 1;
-        self.at_ps += self.period_ps as u128;
-    }
-
-    fn at_tick(&self, tick: u64) -> Grid {
-        Grid { tick, at_ps: tick as u128 * self.period_ps as u128, ..*self }
-    }
-
-    fn after(&self, ticks: u64) -> Grid {
-        self.at_tick(self.tick.saturating_add(ticks))
-    }
-
-    /// Instant of the tick that comes next.
-    #[inline(always)]
-    fn next_ns(&self) -> u64 {
-        // In the first 213 days a division of 64 bits does; one of 128 is the costliest thing that is done for a sample.
-        let since_ns =
-            u64::try_from(self.at_ps).map_or_else(|_| (self.at_ps / PS) as u64, |ps| ps / PS as u64);
-        self.origin_ns.wrapping_add(since_ns)
-    }
-
-    /// Instant of the tick before it.
-    fn last_ns(&self) -> u64 {
-        self.at_tick(self.tick.saturating_sub(1)).next_ns()
-    }
-
-    /// Number of the tick at exactly this instant.
-    fn tick_at(&self, t_ns: u64) -> Option<u64> {
-        let since_ps = t_ns.checked_sub(self.origin_ns)? as u128 * PS;
-        let tick = u64::try_from(since_ps.div_ceil((self.period_ps as u128).max(1))).ok()?;
-        (self.at_tick(tick).next_ns() == t_ns).then_some(tick)
-    }
 }
 
 #[cfg(test)]

@@ -24,8 +24,7 @@ impl Audit {
     pub fn state(&self) -> [u8; STATE_LEN] {
         let Ticks { planned, taken, empty, full, hidden } = self.ticks;
         let Time { grid, free, zero, last, run, unsure } = self.time;
-        let (g, r) =
-            (grid.unwrap_or(Grid { origin_ns: 0, period_ps: 0, tick: 0, at_ps: 0 }), run.unwrap_or_default());
+        let (g, r) = (grid.unwrap_or(Grid::default()), run.unwrap_or_default());
         let numbers = [
             planned,
             taken,
@@ -74,7 +73,7 @@ impl Audit {
         let number = |i: usize| get_u64(b, 8 * i);
         let stages = [Stage::Before, Stage::WantSource, Stage::WantGrid, Stage::Open];
         let (origin_ns, period_ps, tick) = (number(10), number(11), count(12)?);
-        let grid = Grid { origin_ns, period_ps, tick, at_ps: tick as u128 * period_ps as u128 };
+        let grid = Grid::new(origin_ns, period_ps).at_tick(tick);
         if is(GRID) && period_ps == 0 {
             return None;
         }

@@ -4,6 +4,7 @@
 use super::*;
 
 const P: u64 = 2_777_777_778; // 360 Hz in ps
+const PS: u128 = 1000; // in a ns
 
 fn tick(k: u64) -> u64 {
     500 + (k as u128 * P as u128 / PS) as u64
