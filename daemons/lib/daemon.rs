@@ -12,6 +12,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
+use crate::carrier::CarrierError;
 use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
@@ -279,6 +280,11 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
+/// What we listen at cannot be had: whoever starts us again repairs it first.
+pub fn unheard(e: CarrierError) -> Failure {
+    Failure::new(EXIT_OBJECT, e)
+}
+
 /// A panic is a bug: it is said, and the process ends at once with a code of its own, never half of it.
 pub fn bugs_exit_with_70() {
     let say = std::panic::take_hook();
@@ -339,6 +345,12 @@ impl Remade {
             }
             Err(_) => {}
         }
+    }
+
+    /// Takes note of what a look at the place where we listen came to.
+    pub fn note_listening(&mut self, remade: bool) {
+        self.count += u64::from(remade);
+        self.tell();
     }
 
     /// At once, and then once a minute while it goes on.

@@ -16,6 +16,8 @@ pub mod audit;
 #[cfg(not(loom))]
 pub mod block;
 #[cfg(not(loom))]
+pub mod carrier;
+#[cfg(not(loom))]
 pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod compress;
