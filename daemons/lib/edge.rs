@@ -190,13 +190,20 @@ pub struct Receiver {
     rest: Vec<u8>,
     /// The stream is out of step: only an entry with `seq == next` brings it back.
     lost: bool,
+    may_jump: bool,
     refused: Refused,
 }
 
 impl Receiver {
     /// Waits for entry `next` of `epoch`.
     pub fn new(epoch: u32, next: u64) -> Receiver {
-        Receiver { epoch, next, rest: Vec::new(), lost: false, refused: Refused::default() }
+        Receiver { epoch, next, rest: Vec::new(), lost: false, may_jump: false, refused: Refused::default() }
+    }
+
+    /// Stat's end: what the sender has skipped (E8) is read in the record, so that the first entry taken into an empty `out` may
+    /// be any one that the spool holds.
+    pub fn jumping(epoch: u32, next: u64) -> Receiver {
+        Receiver { may_jump: true, ..Receiver::new(epoch, next) }
     }
 
     /// What came another way need not come along the edge any more; what was taken and lost again must.
@@ -239,13 +246,15 @@ impl Receiver {
 
     /// Judges one message and appends what is taken to `out`.
     pub fn message(&mut self, message: &[u8], truth: &Truth, out: &mut Vec<u8>) {
-        let taken = self.take_true(message, truth, out);
-        let (entries, torn) = message.get(taken..).unwrap_or_default().as_chunks::<LEN>();
-        for bytes in entries {
-            let entry = Entry::from_bytes(bytes);
+        let mut left = message.get(self.take_true(message, truth, out)..).unwrap_or_default();
+        while let Some((bytes, behind)) = left.split_first_chunk::<LEN>() {
+            let (entry, next) = (Entry::from_bytes(bytes), self.next);
             if self.is_ours(&entry) { self.judge(&entry, truth, out) } else { self.refused.bad += 1 }
+            // In step again.
+            let taken = if self.next == next { 0 } else { self.take_true(behind, truth, out) };
+            left = behind.get(taken..).unwrap_or_default();
         }
-        self.refused.bad += !torn.is_empty() as u64;
+        self.refused.bad += !left.is_empty() as u64;
     }
 
     /// Judges what has come of a stream, at most [`TURN_BYTES`] at a time, and appends what is taken to `out`.
@@ -255,7 +264,7 @@ impl Receiver {
         let mut at = if self.lost { 0 } else { self.take_true(&all, truth, out) };
         while let Some(bytes) = all.get(at..).and_then(|b| b.first_chunk::<LEN>()) {
             let entry = Entry::from_bytes(bytes);
-            if self.is_ours(&entry) && (!self.lost || entry.seq == self.next) {
+            if self.is_ours(&entry) && (!self.lost || entry.seq == self.next || self.may_jump) {
                 self.lost = false;
                 self.judge(&entry, truth, out);
                 at += LEN;
@@ -289,6 +298,10 @@ impl Receiver {
     }
 
     fn judge(&mut self, entry: &Entry, truth: &Truth, out: &mut Vec<u8>) {
+        if self.may_jump && out.is_empty() && entry.seq > self.next && entry.seq > truth.tail {
+            let is_true = entry.seq <= truth.head && truth.ring.load(entry.seq) == *entry;
+            self.next = if is_true { entry.seq } else { self.next };
+        }
         match entry.seq {
             s if s < self.next => self.refused.duplicate += 1,
             s if s > self.next => self.refused.gap += 1,

@@ -48,6 +48,8 @@ struct Recorder {
     listening: Option<Listening>,
     /// conv does not send any more, or we are to end: what is in the spool is read there, whatever the carrier (rule E9).
     straight: bool,
+    /// Entries that came by the carrier.
+    carried: u64,
     shared: Arc<Shared>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
@@ -92,6 +94,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         intake,
         listening,
         straight: false,
+        carried: 0,
         shared,
         jobs: to_writer,
         done,
@@ -333,7 +336,10 @@ impl Recorder {
         let Some(listening) = &mut self.listening else { return self.intake.take(buffer) };
         match self.intake.receive(listening.inlet(), buffer) {
             0 if self.straight || self.intake.is_asked() => self.intake.take(buffer),
-            n => n,
+            n => {
+                self.carried += n as u64;
+                n
+            }
         }
     }
 
@@ -468,6 +474,7 @@ impl Recorder {
             self.remade.count(),
             self.woken,
             buffered,
+            self.carried,
         ]);
         drop(page);
         self.tell(state, now, said);
