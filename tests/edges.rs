@@ -299,3 +299,33 @@ fn a_damaged_slot_becomes_corrupt_and_a_forged_entry_does_not() {
     assert_eq!(out, [Entry::corrupt(1, 1).to_bytes(), entry(2).to_bytes()].concat());
     assert_eq!((w.receiver.refused().corrupt, w.receiver.refused().injected), (1, 1));
 }
+
+/// Which seqs are accepted is said by `head` alone: where nothing speaks for it, a bad slot proves no accepted entry.
+#[test]
+fn a_garbled_head_makes_no_corrupt_entries() {
+    let mut w = plain();
+    let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
+    let truth = Truth { ring, head: 60, tail: 0, is_sure: false };
+    let (mut out, mut receiver) = (Vec::new(), Receiver::new(1, 21));
+    receiver.message(&entry(21).to_bytes(), &truth, &mut out);
+    assert_eq!((out.len(), receiver.next(), receiver.refused().corrupt), (0, 21, 0));
+    receiver.message(&entry(21).to_bytes(), &Truth { is_sure: true, ..truth }, &mut out);
+    assert_eq!((receiver.next(), receiver.refused().corrupt), (22, 1));
+    w.receiver.message(&entry(1).to_bytes(), &truth, &mut out);
+    assert_eq!(w.receiver.next(), 2, "a slot that holds it is enough");
+}
+
+/// What the sender has skipped stat reads in the record; only a true entry makes it jump, and only while none waits.
+#[test]
+fn stat_jumps_to_a_true_entry_only() {
+    let w = plain();
+    let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
+    let truth = Truth { ring, head: 20, tail: 0, is_sure: false };
+    let (mut out, mut stat) = (Vec::new(), Receiver::jumping(1, 1));
+    stat.message(&Entry::sample(9, 1, 0, 0, -1).to_bytes(), &truth, &mut out);
+    assert_eq!((out.len(), stat.next()), (0, 1), "forged");
+    stat.message(&[entry(9).to_bytes(), entry(10).to_bytes()].concat(), &truth, &mut out);
+    assert_eq!((out.len() / LEN, stat.next()), (2, 11));
+    stat.message(&entry(15).to_bytes(), &truth, &mut out);
+    assert_eq!((out.len() / LEN, stat.next(), stat.refused().gap), (2, 11, 2), "9 and 10 wait: no hole behind them");
+}
