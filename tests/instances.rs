@@ -253,7 +253,9 @@ fn a_frozen_conv_whose_successor_has_gone_on() {
         p.start(Role::Conv);
         p.wait_for("the new one works", BOUND, |p| p.durable() > durable + 200_000);
         p.signal(Role::Log, Signal::STOP);
-        p.wait_for("the ring is full", BOUND, |p| p.head().is_some_and(|head| head == p.durable() + CAPACITY));
+        p.wait_for("the ring is full", BOUND, |p| {
+            p.head().is_some_and(|head| head == p.durable() + CAPACITY)
+        });
         rustix::process::kill_process(pid, Signal::CONT).unwrap();
         old.ends_with(69);
         p.signal(Role::Log, Signal::CONT);

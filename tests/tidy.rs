@@ -73,6 +73,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "names",
                 "notify",
                 "objects",
+                "outlet",
                 "page",
                 "publisher",
                 "record",
@@ -80,10 +81,11 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "sys",
             ],
         ),
-        ("journal", &["messages"]),
-        ("logging", &["journal", "messages", "syslog"]),
+        ("journal", &["messages", "outlet"]),
+        ("logging", &["journal", "messages", "outlet", "syslog"]),
         ("notify", &[]),
-        ("syslog", &["journal"]),
+        ("outlet", &[]),
+        ("syslog", &["outlet"]),
     ],
 ];
 

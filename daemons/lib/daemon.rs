@@ -2,6 +2,7 @@
 //! one place that reports and picks the exit code.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use crate::messages::Message;
 use crate::names::{Names, Role, Scope};
 use crate::notify::Notifier;
 use crate::objects;
+use crate::outlet::Stream;
 use crate::page::{self, Page, State};
 use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
@@ -279,11 +281,14 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-/// A panic is a bug: it is said, and the process ends at once with a code of its own, never half of it.
+/// A panic is a bug: it is said, as far as there is room for that, and the process ends at once with a code of its own, never
+/// half of it.
 pub fn bugs_exit_with_70() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        say(info);
+        if Stream::of(io::stderr()).is_ready(Duration::ZERO) {
+            say(info);
+        }
         log::error!(target: SERVICE, id = Message::Bug; "a bug ends this process; please report this: {info}");
         std::process::exit(EXIT_BUG.into());
     }));
