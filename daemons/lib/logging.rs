@@ -1,9 +1,9 @@
 //! Where log lines go, in the form of their reader: to the journal with fields if standard error leads there; to syslog if
 //! that is asked for; else to standard error.
 //!
-//! No message ever waits for its reader, on none of these ways: what finds no room is counted, and that is said before the next
-//! one that does. On a terminal levels have colours; else they are words. The data path never logs: lines are for events, at most a few a
-//! second. A line's keys become fields of the journal, its `id` (a [`Message`]) its MESSAGE_ID.
+//! No message ever waits for its reader, on none of these ways: what finds no room is counted, and that is said before the
+//! next one that does. On a terminal levels have colours; else they are words. The data path never logs: lines are for
+//! events, at most a few a second. A line's keys become fields of the journal, its `id` (a [`Message`]) its MESSAGE_ID.
 #![forbid(unsafe_code)]
 
 use std::io::{IsTerminal, Stderr};
