@@ -261,7 +261,11 @@ fn strange_objects_are_refused_with_a_reason() {
                 let _small = queue(64, 0o600);
                 assert!(place.why_not().contains("its limits are not those of ours"), "{}", place.why_not());
                 let open = queue(8192, 0o600);
-                rustix::fs::fchmod(ipc_pipeline::sys::borrowed(&open), rustix::fs::Mode::from_raw_mode(0o622)).unwrap();
+                rustix::fs::fchmod(
+                    ipc_pipeline::sys::borrowed(&open),
+                    rustix::fs::Mode::from_raw_mode(0o622),
+                )
+                .unwrap();
                 assert!(place.why_not().contains("with mode 0622; remove it"), "{}", place.why_not());
             }
             Address::Fifo => {
@@ -414,7 +418,11 @@ fn everything_gets_through(place: &Place, percent: u32, junk: bool, entries: u64
             assert_eq!(Entry::from_bytes(bytes), entry(taken), "not what was accepted");
             moved = Instant::now();
         }
-        assert!(moved.elapsed() < BOUND, "{taken} of {entries} got through, refused {:?}", receiver.refused());
+        assert!(
+            moved.elapsed() < BOUND,
+            "{taken} of {entries} got through, refused {:?}",
+            receiver.refused()
+        );
     }
     assert_eq!(receiver.refused().corrupt, 0);
     assert!(!junk || receiver.refused().injected > 0, "the forger was not heard: {:?}", receiver.refused());

@@ -327,5 +327,9 @@ fn stat_jumps_to_a_true_entry_only() {
     stat.message(&[entry(9).to_bytes(), entry(10).to_bytes()].concat(), &truth, &mut out);
     assert_eq!((out.len() / LEN, stat.next()), (2, 11));
     stat.message(&entry(15).to_bytes(), &truth, &mut out);
-    assert_eq!((out.len() / LEN, stat.next(), stat.refused().gap), (2, 11, 2), "9 and 10 wait: no hole behind them");
+    assert_eq!(
+        (out.len() / LEN, stat.next(), stat.refused().gap),
+        (2, 11, 2),
+        "9 and 10 wait: no hole behind them"
+    );
 }

@@ -93,7 +93,8 @@ fn forged_row(register: &Path) -> Option<Vec<u8>> {
 
 fn run(carrier: &str) {
     let ports: [u16; 3] = std::array::from_fn(|_| free_port());
-    let address = |i: usize| if carrier == "udp" { format!("udp:{}", ports[i]) } else { format!("{carrier}:") };
+    let address =
+        |i: usize| if carrier == "udp" { format!("udp:{}", ports[i]) } else { format!("{carrier}:") };
     let mut p = Pipeline::new(&format!(
         "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"2 kHz\"\n[report]\nformat = \"json\"\n\
          max_lines_per_second = 50\n[edge]\nlog = \"{}\"\nstat = \"{}\"\nreport = \"{}\"\n",
@@ -150,7 +151,11 @@ fn run(carrier: &str) {
     faults.join(seen.faults);
     faults.join(check_statistics(&report.record, &seen.published));
     assert!(faults.is_empty(), "{carrier}: {faults}{}", p.state());
-    assert_eq!((report.last, report.lost[0], report.lost[2..].iter().sum::<u64>()), (head, 0, 0), "{carrier}");
+    assert_eq!(
+        (report.last, report.lost[0], report.lost[2..].iter().sum::<u64>()),
+        (head, 0, 0),
+        "{carrier}"
+    );
     check_lines(&p.output(Role::Report), &samples(&report.record));
     eprintln!("{carrier}: {written:?} pieces of junk, nothing taken");
     p.remove_objects();

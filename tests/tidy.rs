@@ -75,6 +75,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "names",
                 "notify",
                 "objects",
+                "sink",
                 "page",
                 "publisher",
                 "record",
@@ -82,10 +83,11 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "sys",
             ],
         ),
-        ("journal", &["messages"]),
-        ("logging", &["journal", "messages", "syslog"]),
+        ("journal", &["messages", "sink"]),
+        ("logging", &["journal", "messages", "sink", "syslog"]),
         ("notify", &[]),
-        ("syslog", &["journal"]),
+        ("sink", &[]),
+        ("syslog", &["sink"]),
     ],
 ];
 

@@ -40,7 +40,9 @@ pub enum AddressError {
     #[error("{0:?} is no address, it has no `carrier:` at its front; allowed: {ALLOWED}")]
     NoScheme(String),
     /// Something behind a scheme that has nothing.
-    #[error("{text:?} says too much: `{scheme}:` finds its object by the instance's name; allowed: {ALLOWED}")]
+    #[error(
+        "{text:?} says too much: `{scheme}:` finds its object by the instance's name; allowed: {ALLOWED}"
+    )]
     TooMuch {
         /// The whole text.
         text: String,
@@ -138,7 +140,8 @@ mod tests {
         for text in ["shm:/other", "mq:/q", "fifo:/run/f", "sysv:7"] {
             assert!(refused(text).contains("says too much"), "{text}");
         }
-        for text in ["tcp:0", "udp:65536", "tcp:+5", "tcp:10.0.0.1:5", "tcp:*:5", "udp:127.0.0.1:", "tcp:::1"] {
+        for text in ["tcp:0", "udp:65536", "tcp:+5", "tcp:10.0.0.1:5", "tcp:*:5", "udp:127.0.0.1:", "tcp:::1"]
+        {
             assert!(refused(text).contains("edges stay on this machine"), "{text}");
         }
     }

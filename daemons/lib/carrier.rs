@@ -75,7 +75,12 @@ pub struct Owner {
 ///
 /// # Errors
 /// The system refuses it; the text says which limit and what to do.
-pub fn make(names: &Names, receiver: Role, address: Address, owner: Option<Owner>) -> Result<(), CarrierError> {
+pub fn make(
+    names: &Names,
+    receiver: Role,
+    address: Address,
+    owner: Option<Owner>,
+) -> Result<(), CarrierError> {
     match address {
         Address::Mq => mq::make(names, receiver, owner),
         Address::Fifo => fifo::make(names, receiver, owner),
@@ -89,7 +94,11 @@ pub fn make(names: &Names, receiver: Role, address: Address, owner: Option<Owner
 ///
 /// # Errors
 /// The object is missing or not as it should be.
-pub fn inlet(names: &Names, receiver: Role, address: Address) -> Result<Option<Box<dyn Inlet>>, CarrierError> {
+pub fn inlet(
+    names: &Names,
+    receiver: Role,
+    address: Address,
+) -> Result<Option<Box<dyn Inlet>>, CarrierError> {
     Ok(match address {
         Address::Shm => None,
         Address::Mq => Some(Box::new(mq::Receiving::open(names, receiver)?)),
@@ -105,7 +114,11 @@ pub fn inlet(names: &Names, receiver: Role, address: Address) -> Result<Option<B
 ///
 /// # Errors
 /// The object is missing or not as it should be.
-pub fn outlet(names: &Names, receiver: Role, address: Address) -> Result<Option<Box<dyn Outlet>>, CarrierError> {
+pub fn outlet(
+    names: &Names,
+    receiver: Role,
+    address: Address,
+) -> Result<Option<Box<dyn Outlet>>, CarrierError> {
     Ok(match address {
         Address::Shm => None,
         Address::Mq => Some(Box::new(mq::Sending::open(names, receiver)?)),
@@ -284,7 +297,11 @@ impl Listening {
 /// How long to wait for a carrier that has nothing to wait on.
 const BLIND: Duration = Duration::from_millis(1);
 
-fn open_inlet(names: &Names, receiver: Role, address: Address) -> Result<Option<Box<dyn Inlet>>, CarrierError> {
+fn open_inlet(
+    names: &Names,
+    receiver: Role,
+    address: Address,
+) -> Result<Option<Box<dyn Inlet>>, CarrierError> {
     // The superuser makes what belongs to the machine: objects service and repair.
     if names.scope() == crate::names::Scope::User {
         make(names, receiver, address, None)?;

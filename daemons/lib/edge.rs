@@ -249,7 +249,11 @@ impl Receiver {
         let mut left = message.get(self.take_true(message, truth, out)..).unwrap_or_default();
         while let Some((bytes, behind)) = left.split_first_chunk::<LEN>() {
             let (entry, next) = (Entry::from_bytes(bytes), self.next);
-            if self.is_ours(&entry) { self.judge(&entry, truth, out) } else { self.refused.bad += 1 }
+            if self.is_ours(&entry) {
+                self.judge(&entry, truth, out)
+            } else {
+                self.refused.bad += 1
+            }
             // In step again.
             let taken = if self.next == next { 0 } else { self.take_true(behind, truth, out) };
             left = behind.get(taken..).unwrap_or_default();

@@ -84,6 +84,8 @@ pub mod segment_file;
 #[cfg(not(loom))]
 pub mod settings;
 #[cfg(not(loom))]
+pub mod sink;
+#[cfg(not(loom))]
 pub mod snapshot;
 #[cfg(not(loom))]
 pub mod spool;

@@ -221,7 +221,8 @@ pub fn repair(names: &Names, listeners: &Listeners, roles: &[Role]) -> Result<Ve
         );
         for object in list(names).into_iter().filter(|o| o.role == Some(role)) {
             let found = std::fs::symlink_metadata(&object.path);
-            if object.is_segment() && found.is_ok_and(|found| !found.is_file() || !owners.owns(role, &found)) {
+            if object.is_segment() && found.is_ok_and(|found| !found.is_file() || !owners.owns(role, &found))
+            {
                 let aside = segment::aside(&object.path);
                 std::fs::rename(&object.path, &aside).map_err(io_error("rename aside", &object.path))?;
                 done.push(format!("renamed {} to {}", object.path.display(), aside.display()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipc_pipeline::carrier::Listening;
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Told, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -60,6 +60,8 @@ struct Recorder {
     granting: bool,
     /// Generation of the spool that the page shows as mapped.
     mapped: u64,
+    /// What was told of entries that were damaged in the spool.
+    damage: Told,
     waiting: Waiting,
     patience: Patience,
     remade: Remade,
@@ -102,6 +104,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         rewinds: 0,
         granting: false,
         mapped: 0,
+        damage: Told::default(),
         waiting: Waiting::default(),
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade,
@@ -416,7 +419,8 @@ impl Recorder {
         } else if let Some(word) = self.intake.head_word().filter(|_| self.intake.state() != State::NoSpool) {
             let seen = self.intake.next() - 1;
             // What cannot be waited for is on its way as soon as the spool has more.
-            let is_coming = |listening: &&Listening| listening.can_wait() || word.load(Ordering::Acquire) > seen;
+            let is_coming =
+                |listening: &&Listening| listening.can_wait() || word.load(Ordering::Acquire) > seen;
             if let Some(listening) = self.listening.as_ref().filter(is_coming).filter(|_| !self.straight) {
                 return listening.wait(rest);
             }
@@ -458,7 +462,8 @@ impl Recorder {
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
         // Whatever was done to the word: conv may have nothing else to wait for.
         page.set_durable(durable);
-        let (met, refused, buffered) = (self.intake.met(), self.intake.refused(), received.saturating_sub(durable));
+        let (met, refused, buffered) =
+            (self.intake.met(), self.intake.refused(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
             bytes,
@@ -478,6 +483,7 @@ impl Recorder {
         ]);
         drop(page);
         self.tell(state, now, said);
+        self.tell_of_damage(met.corrupt, now);
         if context.notifier.status_due(now) {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
@@ -520,6 +526,15 @@ impl Recorder {
         }
     }
 
+    fn tell_of_damage(&mut self, corrupt: u64, now: u64) {
+        if let Some(entries) = self.damage.news(corrupt, now) {
+            log::error!(
+                id = Message::DamagedInSpool, entries;
+                "accepted entries were damaged in the spool: {entries}; the record has a CORRUPT entry in the place of each"
+            );
+        }
+    }
+
     /// Told to stop: all that is accepted by now has to become durable.
     fn begin_drain(&mut self, now: u64) -> Drain {
         // The spool may have got its name since the last look: a short source fills it and ends in no time.
@@ -550,6 +565,7 @@ impl Recorder {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
+        self.tell_of_damage(self.intake.met().corrupt, begun);
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));

@@ -79,8 +79,7 @@ impl Carried {
         self.entries.drain(..self.from);
         self.from = 0;
         let before = self.entries.len();
-        let truth =
-            || Truth { head: spool.head(), tail: spool.tail(), ring: spool.ring(), is_sure: false };
+        let truth = || Truth { head: spool.head(), tail: spool.tail(), ring: spool.ring(), is_sure: false };
         self.edge.turn(self.listening.inlet(), &mut self.message, truth, ROOM, &mut self.entries);
         self.count += ((self.entries.len() - before) / LEN) as u64;
     }

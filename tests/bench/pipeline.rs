@@ -146,8 +146,12 @@ pub fn run() {
         "pipeline: rate = \"max\", group commit 50 ms, four processes unpinned, record on the disk of {DIR}"
     );
     for capacity in ["65536", "1048576"] {
-        let running =
-            Running::start(&[IN_PLACE, "conv.rate=max", &format!("spool.capacity={capacity}"), "log.segment=1GiB"]);
+        let running = Running::start(&[
+            IN_PLACE,
+            "conv.rate=max",
+            &format!("spool.capacity={capacity}"),
+            "log.segment=1GiB",
+        ]);
         std::thread::sleep(Duration::from_secs(1));
         let spent = |running: &Running| Role::ALL.map(|r| cpu(running.pid(r)));
         let (from, begun, cpu_from) = (running.durable(), Instant::now(), spent(&running));
@@ -200,8 +204,10 @@ const IN_PLACE: &str = "edge.log=shm:";
 
 /// M entries/s that stat has folded.
 fn folded_in_a_second(config: &str) -> f64 {
-    let running =
-        Running::start_with(config, &[IN_PLACE, "conv.rate=max", "spool.capacity=1048576", "log.segment=1GiB"]);
+    let running = Running::start_with(
+        config,
+        &[IN_PLACE, "conv.rate=max", "spool.capacity=1048576", "log.segment=1GiB"],
+    );
     let folded = || running.page(Role::Stat).and_then(|page| page.durable()).unwrap_or(0);
     std::thread::sleep(Duration::from_secs(1));
     let (from, begun) = (folded(), Instant::now());

@@ -26,10 +26,9 @@ pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), C
     let mode = Mode::from_raw_mode(0o600);
     match rustix::fs::mknodat(CWD, &path, FileType::Fifo, mode, 0) {
         Err(Errno::EXIST) => Ok(()),
-        made => made
-            .map_err(io::Error::from)
-            .and_then(|()| give(&path, names.inlet_mode(), owner))
-            .map_err(fault),
+        made => {
+            made.map_err(io::Error::from).and_then(|()| give(&path, names.inlet_mode(), owner)).map_err(fault)
+        }
     }
 }
 
@@ -41,7 +40,8 @@ fn open(names: &Names, receiver: Role, flags: OFlags) -> Result<(PathBuf, OwnedF
     let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = rustix::fs::open(&path, flags, Mode::empty());
     // Without a reader it cannot be written to: nobody listens.
-    let file = file.map_err(|e| if e == Errno::NXIO { Errno::NOENT } else { e }).map_err(|e| fault(e.into()))?;
+    let file =
+        file.map_err(|e| if e == Errno::NXIO { Errno::NOENT } else { e }).map_err(|e| fault(e.into()))?;
     let stat = rustix::fs::fstat(&file).map_err(|e| fault(e.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
         let text = format!("it is no FIFO ({:?}); remove it", found.file_type());

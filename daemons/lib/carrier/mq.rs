@@ -80,7 +80,9 @@ pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
     match posixmq::remove_queue(&names.queue(receiver)) {
         Ok(()) => Ok(true),
         // Without queues in the kernel there is none.
-        Err(e) if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {
+        Err(e)
+            if e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) =>
+        {
             Ok(false)
         }
         Err(e) => Err(refused("remove", place(names, receiver), e)),

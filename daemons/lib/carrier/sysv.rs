@@ -38,14 +38,19 @@ fn write(path: &Path, id: i32, owner: Option<Owner>) -> io::Result<()> {
 fn refused(what: &'static str, path: &Path, why: io::Error) -> CarrierError {
     let full = why.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error());
     let error = CarrierError::new(what, path.display(), why);
-    if full { error.with("the machine has as many queues as kernel.msgmni allows: `ipcs -q` lists them") } else { error }
+    if full {
+        error.with("the machine has as many queues as kernel.msgmni allows: `ipcs -q` lists them")
+    } else {
+        error
+    }
 }
 
 /// The queue whose number stands in the file.
 fn queue(path: &Path) -> io::Result<MessageQueue> {
     let text = std::fs::read_to_string(path)?;
     let id = text.trim_end().parse().ok().filter(|id| *id >= 0);
-    id.map(MessageQueue::of).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is no number in it; remove it"))
+    id.map(MessageQueue::of)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is no number in it; remove it"))
 }
 
 /// Bytes that wait in the queue; `None`: there is none.
@@ -60,7 +65,9 @@ pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
         && let Ok(state) = queue.state()
         && check_owner(names, receiver, state.user, state.mode).is_ok()
     {
-        queue.remove().map_err(|why| CarrierError::new("remove the System V queue of", path.display(), why))?;
+        queue
+            .remove()
+            .map_err(|why| CarrierError::new("remove the System V queue of", path.display(), why))?;
     }
     unlink(&path).map_err(|(path, why)| CarrierError::new("remove", path, why))
 }

@@ -33,7 +33,11 @@ impl Receiving {
         let fault = |why: io::Error| {
             let taken = why.kind() == ErrorKind::AddrInUse;
             let error = CarrierError::new("listen at", format!("127.0.0.1:{port} (TCP)"), why);
-            if taken { error.with("another program has that port: choose another one in [edge]") } else { error }
+            if taken {
+                error.with("another program has that port: choose another one in [edge]")
+            } else {
+                error
+            }
         };
         let listener = TcpListener::bind(address(port)).map_err(fault)?;
         listener.set_nonblocking(true).map_err(fault)?;
@@ -84,7 +88,8 @@ fn user_of_connection(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
 fn user_in(table: &str, theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
     let [theirs, ours] = [hex(theirs)?, hex(ours)?];
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines.find(|words| words.get(1) == Some(&theirs.as_str()) && words.get(2) == Some(&ours.as_str()))?;
+    let line =
+        lines.find(|words| words.get(1) == Some(&theirs.as_str()) && words.get(2) == Some(&ours.as_str()))?;
     line.get(7)?.parse().ok()
 }
 
@@ -138,7 +143,9 @@ impl Sending {
         while let Some(left) = self.rest.get(self.at..).filter(|left| !left.is_empty()) {
             match self.connection.write(left) {
                 Ok(n) if n > 0 => self.at += n,
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Sent::Full,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Sent::Full;
+                }
                 _ => return Sent::Gone,
             }
         }

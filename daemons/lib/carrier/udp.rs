@@ -28,7 +28,11 @@ impl Receiving {
         let fault = |why: io::Error| {
             let taken = why.kind() == ErrorKind::AddrInUse;
             let error = CarrierError::new("listen at", format!("127.0.0.1:{port} (UDP)"), why);
-            if taken { error.with("another program has that port: choose another one in [edge]") } else { error }
+            if taken {
+                error.with("another program has that port: choose another one in [edge]")
+            } else {
+                error
+            }
         };
         let socket = UdpSocket::bind(address(port)).map_err(fault)?;
         socket.set_nonblocking(true).map_err(fault)?;

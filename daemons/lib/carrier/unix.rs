@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, send,
-    socket_with, sockopt,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen,
+    send, socket_with, sockopt,
 };
 
 use super::{CarrierError, MESSAGE, Owner, check_owner, give, is_sender, look, unlink, user_of};
@@ -68,7 +68,10 @@ impl Receiving {
         let path = names.socket(receiver);
         let fault = |why: io::Error| CarrierError::new("listen at the socket", path.display(), why);
         let dir = look(&names.socket_dir(receiver)).map_err(fault)?;
-        if !dir.is_dir() || Some(dir.uid()) != names.owner(receiver) || dir.mode() & !dir_mode(names) & 0o777 != 0 {
+        if !dir.is_dir()
+            || Some(dir.uid()) != names.owner(receiver)
+            || dir.mode() & !dir_mode(names) & 0o777 != 0
+        {
             let text = "its directory belongs to somebody else or is open to others; remove that";
             return Err(fault(io::Error::new(io::ErrorKind::PermissionDenied, text)));
         }

@@ -152,7 +152,11 @@ fn edge(s: &mut Section) -> EdgeConfig {
         let is_port = matches!(value, Address::Tcp(_) | Address::Udp(_));
         match seen.iter().find(|(_, other)| *other == value && is_port) {
             Some((other, _)) => {
-                s.fault(place, key, format!("found {value}, where edge.{other} is already; allowed: a port of its own"));
+                s.fault(
+                    place,
+                    key,
+                    format!("found {value}, where edge.{other} is already; allowed: a port of its own"),
+                );
             }
             None => seen.push((key, value)),
         }
