@@ -164,7 +164,8 @@ fn run(carrier: &str) {
 
 /// Every line that was printed is what the samples up to its seq give.
 fn check_lines(output: &str, samples: &[Entry]) {
-    assert!(output.lines().count() > 20, "too few lines to say anything");
+    // Junk may keep most snapshots out, but not all.
+    assert!(output.lines().count() > 2, "too few lines to say anything");
     for line in output.lines() {
         let said: Value = serde_json::from_str(line).unwrap();
         let seq = said["seq"].as_u64().unwrap();

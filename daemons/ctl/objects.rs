@@ -22,7 +22,7 @@ use crate::say;
 /// What to do with them.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make all that is missing: directories, locks, and a placeholder for each segment
+    /// Make all that is missing: directories, locks, a placeholder for each segment, and what the daemons listen at
     Create {
         #[command(flatten)]
         common: CommonArgs,
@@ -153,7 +153,7 @@ fn list(names: &Names, as_json: bool) -> Result<u8, Failure> {
     for object in objects {
         let size = match object.size {
             None => "-".into(),
-            Some(0) if object.kind != "lock" => "placeholder".into(),
+            Some(0) if ["spool", "page", "snapshot"].contains(&object.kind) => "placeholder".into(),
             Some(n) => n.to_string(),
         };
         table.add_row([object.kind.into(), size, object.path.display().to_string()]);

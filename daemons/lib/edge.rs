@@ -207,7 +207,7 @@ impl Receiver {
     }
 
     /// What came another way need not come along the edge any more; what was taken and lost again must.
-    pub fn expect(&mut self, epoch: u32, next: u64) {
+    pub fn go_to(&mut self, epoch: u32, next: u64) {
         (self.epoch, self.next) = (epoch, next);
     }
 

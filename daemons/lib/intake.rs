@@ -176,7 +176,7 @@ impl<S: Segments + Clone> Intake<S> {
         };
         self.message.resize(TURN_BYTES, 0);
         self.taken.clear();
-        self.edge.expect(self.epoch, self.next);
+        self.edge.go_to(self.epoch, self.next);
         self.edge.turn(inlet, &mut self.message, truth, enough, &mut self.taken);
         let n = self.taken.len() / LEN;
         if let Some(to) = out.get_mut(..self.taken.len()) {
@@ -189,6 +189,14 @@ impl<S: Segments + Clone> Intake<S> {
     /// What was refused of what came by the carrier.
     pub fn refused(&self) -> Refused {
         self.edge.refused()
+    }
+
+    /// Is the entry that comes next accepted, and its slot damaged? Then what is sent of it is damaged too, and no carrier brings
+    /// it ever.
+    pub fn next_is_damaged(&self) -> bool {
+        let accepted = self.spool.as_ref().filter(|spool| spool.head() >= self.next);
+        accepted
+            .is_some_and(|spool| ring::copy_valid(spool.ring(), self.next, self.epoch, &mut [0; LEN]) == 0)
     }
 
     /// Does conv ask for a new epoch? Then nobody sends what the old one holds.

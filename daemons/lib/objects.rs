@@ -131,7 +131,8 @@ pub struct Object {
     pub role: Option<Role>,
 }
 
-/// All objects of an instance, whether they are there or not; the spool first, as it is removed first.
+/// All objects of an instance, the spool first, as it is removed first: segments and locks whether they are there or not, of what
+/// roles listen at what is there.
 pub fn list(names: &Names) -> Vec<Object> {
     let object = |kind, path: PathBuf, role| {
         let size = std::fs::symlink_metadata(&path).ok().map(|m| m.len());
@@ -144,7 +145,7 @@ pub fn list(names: &Names) -> Vec<Object> {
     all.extend(Role::ALL.map(|role| object("page", shm_path(&names.page(role)), Some(role))));
     all.extend(Role::ALL.map(|role| object("lock", names.lock(role), Some(role))));
     for role in Role::ALL.into_iter().filter(|role| role.sender().is_some()) {
-        let found = carrier::list(names, role).into_iter();
+        let found = carrier::list(names, role).into_iter().filter(|found| found.size.is_some());
         all.extend(found.map(|f| Object { kind: f.kind, path: f.path, size: f.size, role: Some(role) }));
     }
     all.push(object("manifest", names.manifest(), None));

@@ -338,7 +338,9 @@ impl Recorder {
     fn receive(&mut self, buffer: &mut [u8]) -> usize {
         let Some(listening) = &mut self.listening else { return self.intake.take(buffer) };
         match self.intake.receive(listening.inlet(), buffer) {
-            0 if self.straight || self.intake.is_asked() => self.intake.take(buffer),
+            0 if self.straight || self.intake.is_asked() || self.intake.next_is_damaged() => {
+                self.intake.take(buffer)
+            }
             n => {
                 self.carried += n as u64;
                 n

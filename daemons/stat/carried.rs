@@ -66,7 +66,7 @@ impl Carried {
     }
 
     fn forget(&mut self, folded: u64) {
-        self.edge.expect(self.of.1, folded + 1);
+        self.edge.go_to(self.of.1, folded + 1);
         self.entries.clear();
         self.from = 0;
     }

@@ -72,15 +72,15 @@ pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
     unlink(&path).map_err(|(path, why)| CarrierError::new("remove", path, why))
 }
 
-struct Open {
+struct Known {
     path: PathBuf,
     queue: MessageQueue,
     /// What the queue holds at most, in bytes.
     room: u64,
 }
 
-impl Open {
-    fn open(names: &Names, receiver: Role) -> Result<Open, CarrierError> {
+impl Known {
+    fn open(names: &Names, receiver: Role) -> Result<Known, CarrierError> {
         let path = names.sysv(receiver);
         let fault = |why: io::Error| refused("open the System V queue of", &path, why);
         let meta = look(&path).map_err(fault)?;
@@ -96,7 +96,7 @@ impl Open {
             fault(if gone { io::Error::new(io::ErrorKind::NotFound, e) } else { e })
         })?;
         check_owner(names, receiver, state.user, state.mode).map_err(fault)?;
-        Ok(Open { queue, room: state.room, path })
+        Ok(Known { queue, room: state.room, path })
     }
 
     fn is_stale(&self) -> bool {
@@ -110,11 +110,11 @@ fn libc_einval() -> i32 {
 }
 
 /// The receiving end.
-pub struct Receiving(Open);
+pub struct Receiving(Known);
 
 impl Receiving {
     pub fn open(names: &Names, receiver: Role) -> Result<Receiving, CarrierError> {
-        Open::open(names, receiver).map(Receiving)
+        Known::open(names, receiver).map(Receiving)
     }
 }
 
@@ -139,13 +139,13 @@ impl Inlet for Receiving {
 
 /// The sending end.
 pub struct Sending {
-    open: Open,
+    open: Known,
     message_max: usize,
 }
 
 impl Sending {
     pub fn open(names: &Names, receiver: Role) -> Result<Sending, CarrierError> {
-        let open = Open::open(names, receiver)?;
+        let open = Known::open(names, receiver)?;
         // Two messages fit at least, whatever kernel.msgmnb says; whole rows of 512 bytes.
         let message_max = MESSAGE.min(open.room as usize / 2) & !511;
         if message_max == 0 {
