@@ -76,6 +76,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "page",
                 "publisher",
                 "record",
+                "reload",
                 "segment",
                 "sys",
             ],
@@ -83,6 +84,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("journal", &["messages"]),
         ("logging", &["journal", "messages", "syslog"]),
         ("notify", &[]),
+        ("reload", &["args", "config", "logging", "messages", "names", "notify", "page", "sys"]),
         ("syslog", &["journal"]),
     ],
 ];

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{
     self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Waiting,
 };
@@ -18,15 +19,17 @@ use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::Role;
-use ipc_pipeline::page::{self, OwnPage, State};
+use ipc_pipeline::notify::Status;
+use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
+use ipc_pipeline::reload::Reloads;
 use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
-use ipc_pipeline::sys;
+use ipc_pipeline::sys::{self, Map};
 use ipc_pipeline::text::counted;
 
-use crate::keeper;
+use crate::keeper::{self, Bell};
 use crate::text;
 use crate::writer::{Done, Job, Shared, Writer, message_of, show_grant, state_of};
 
@@ -44,6 +47,7 @@ const DRAIN_NS: u64 = 5_000_000_000;
 struct Recorder {
     intake: Intake<Shm>,
     shared: Arc<Shared>,
+    keeper: Bell,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     /// Each of [`CHUNK`] entries, always: to empty and fill them would cost more than a small take.
@@ -73,7 +77,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let (to_us, done) = channel();
     let intake = begin(context, &shared, &record);
     let keeper = keeper::start(&record, &context.config)?;
-    let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us, keeper);
+    let sync = context.config.log.sync;
+    let writer = Writer::new(record, shared.clone(), sync, jobs, to_us, keeper.clone());
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 
@@ -84,6 +89,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let mut recorder = Recorder {
         intake,
         shared,
+        keeper,
         jobs: to_writer,
         done,
         buffers,
@@ -278,6 +284,7 @@ impl Recorder {
                 context.check_lock()?;
                 self.check_record()?;
                 self.look(context, now, drain.is_some(), &mut said);
+                context.reload(self);
             }
             self.collect();
             let took = self.take();
@@ -435,8 +442,15 @@ impl Recorder {
         drop(page);
         self.tell(state, now, said);
         if context.notifier.status_due(now) {
-            let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
-            context.notifier.status(now, &text);
+            let status = Status {
+                state: state.name(),
+                seq: durable,
+                done: "durable",
+                lag: Some(self.intake.head().saturating_sub(durable)),
+                behind: "accepted and not yet durable",
+                lost: &[("entries damaged", met.corrupt)],
+            };
+            context.notifier.status(now, &status);
         }
     }
 
@@ -515,6 +529,18 @@ impl Recorder {
             text::finish(&text, bound, || context.notifier.turn(sys::monotonic_ns()));
         }
         self.shared.page().set_state(State::Ended);
+    }
+}
+
+impl Reloads for Recorder {
+    fn write(&self, to: &dyn Fn(&Page<Map>)) {
+        to(&self.shared.page());
+    }
+
+    fn take(&mut self, config: &Config) -> Result<(), String> {
+        let _ = self.jobs.send(Job::Group(config.log.sync)); // fails only after the thread ended
+        self.keeper.change(&config.log);
+        Ok(())
     }
 }
 
