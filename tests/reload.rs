@@ -98,9 +98,11 @@ fn how_the_record_is_kept() {
     let said = reload(&p, &with("keep_size = \"1MiB\"\nkeep_time = \"1h\"\n"));
     assert!(said.contains("ipc-log: changed log.compress, log.keep_size, log.keep_time\n"), "{said}");
     p.wait_for("the oldest are removed", BOUND, |p| p.record().join("summary").exists());
-    assert!(files(&p, ".seg") > 0);
     reload(&p, &with(""));
-    end(p);
+    Role::ALL.into_iter().for_each(|role| p.stop(role, BOUND));
+    assert!(p.expect(&["verify"], 0).contains("removed"));
+    p.remove_objects();
+    p.assert_nothing_left();
 }
 
 #[test]
@@ -380,18 +382,13 @@ fn a_closed_terminal_is_the_end() {
         let mut p = Pipeline::new("");
         let daemon = format!("{nohup}{} --config {}", env!("CARGO_BIN_EXE_ipc-stat"), p.config().display());
         let mut terminal = p.spawn("script", &["-qec", &daemon, "/dev/null"], Stdio::null());
-        let ours = || {
-            processes().into_iter().find(|other| {
-                let line = fs::read(format!("/proc/{}/cmdline", other.pid)).unwrap_or_default();
-                other.name == "ipc-stat" && String::from_utf8_lossy(&line).contains(&p.name.replace("x", "x"))
-                    || {
-                        other.name == "ipc-stat"
-                            && String::from_utf8_lossy(&line).contains(&*p.config().to_string_lossy())
-                    }
-            })
-        };
         wait_until("it runs", BOUND, || p.state_of(Role::Stat) == "waiting for ipc-log");
-        let pid = ours().unwrap().pid;
+        let config = p.config().to_string_lossy().into_owned();
+        let is_ours = |pid: i32| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&config))
+        };
+        let pid = processes().into_iter().find(|p| p.name == "ipc-stat" && is_ours(p.pid)).unwrap().pid;
         p.expect(&["reload", "stat"], 0);
         terminal.signal(Signal::KILL);
         terminal.wait(BOUND);

@@ -195,11 +195,16 @@ mod tests {
 
     #[test]
     fn only_who_catches_it_gets_it() {
-        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(!listens(other.id().into(), Role::Conv));
-        assert_eq!(signals(&other.id().to_string(), "SigCgt").map(|mask| mask & HUP), Some(0));
+        // Right program, but without a handler: an older version, or one that has just begun.
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(Role::Conv.program());
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut other = std::process::Command::new(program).arg("60").spawn().unwrap();
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap();
+        let listens_now = listens(other.id().into(), Role::Conv);
         other.kill().unwrap();
         other.wait().unwrap();
+        assert_eq!((comm.trim_end(), listens_now), (Role::Conv.program(), false));
         assert!(!listens(u64::MAX, Role::Conv));
         let _caught = Hangup::catch().unwrap();
         assert_eq!(signals("self", "SigCgt").map(|mask| mask & HUP), Some(HUP));

@@ -332,7 +332,24 @@ mod tests {
                 let mixed = old.taking(&new, role);
                 let left = mixed.differences(&new, role);
                 let taken = old.differences(&mixed, role);
-                assert_eq!([left, taken].concat(), [shown(key)], "{key} for {role}: once, here or there");
+                assert_eq!(
+                    [&left[..], &taken].concat(),
+                    [shown(key)],
+                    "{key} for {role}: once, here or there"
+                );
+                // What people read says the same.
+                let shipped = include_str!("../../../config/pipeline.toml").lines().take(6);
+                let readme = include_str!("../../../README.md")
+                    .lines()
+                    .filter(|line| line.contains("`conv.max_late`, `log"));
+                let help = include_str!("../../ctl/reload.rs")
+                    .lines()
+                    .filter(|line| line.starts_with("conv.max_late, "));
+                for told in [shipped.collect::<String>(), readme.collect(), help.collect()] {
+                    let is_told =
+                        told.contains(key) || key.starts_with("report.") && told.contains("[report]");
+                    assert_eq!(is_told, !taken.is_empty(), "{key}: {told}");
+                }
             }
         }
     }
