@@ -1,20 +1,20 @@
 //! The loop of ipc-conv: ticks that are due, samples for them, entries in the spool.
 #![forbid(unsafe_code)]
 
+mod service;
+
 use std::time::Duration;
 
-use ipc_pipeline::config::{Config, OnBad, Policy, Rate};
+use ipc_pipeline::config::{OnBad, Policy, Rate};
 use ipc_pipeline::daemon::{self, Context, EXIT_DATA, EXIT_OBJECT, Failure, Looks, SILENT_NS, Said, Waiting};
 use ipc_pipeline::entry::MAX_CHANNELS;
 use ipc_pipeline::grid::{Due, Grid};
 use ipc_pipeline::messages::Message;
-use ipc_pipeline::notify::{Notifier, Status};
-use ipc_pipeline::page::{Page, State};
+use ipc_pipeline::page::State;
 use ipc_pipeline::publisher::{Event, LOOK_NS, Publisher, Settings};
-use ipc_pipeline::reload::Reloads;
 use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::{Drops, Feed, Position};
-use ipc_pipeline::sys::{self, Map};
+use ipc_pipeline::sys;
 
 use crate::events::tell;
 use crate::lateness::Lateness;
@@ -171,7 +171,7 @@ impl Converter {
             settings,
             policy: config.conv.policy,
             lock_step: config.conv.lock_step,
-            late_max_ns: late_max_ns(config),
+            late_max_ns: service::late_max_ns(config),
             count: config.conv.count,
             on_bad: config.source.on_bad(),
             durable_seen: None,
@@ -659,38 +659,6 @@ impl Converter {
         let counters = [&since_epoch[..], &of_this_life].concat();
         self.publisher.page().set_counters(&counters);
     }
-
-    fn report_status(&mut self, notifier: &mut Notifier, state: State, now: u64) {
-        let (pending, durable) = (self.pending, self.publisher.durable());
-        let (head, p) = self
-            .publisher
-            .spool()
-            .map_or((0, Position::default()), |spool| (spool.head(), pending.after(spool.position())));
-        let status = Status {
-            state: state.name(),
-            seq: head,
-            done: "accepted",
-            lag: durable.map(|durable| head.saturating_sub(durable)),
-            behind: "not yet durable",
-            lost: &[("ticks without a sample", p.empty), ("samples dropped", p.full), ("bad inputs", p.bad)],
-        };
-        notifier.status(now, &status);
-    }
-}
-
-impl Reloads for Converter {
-    fn write(&self, to: &dyn Fn(&Page<Map>)) {
-        to(self.publisher.page());
-    }
-
-    fn take(&mut self, config: &Config) -> Result<(), String> {
-        self.late_max_ns = late_max_ns(config);
-        Ok(())
-    }
-}
-
-fn late_max_ns(config: &Config) -> u64 {
-    config.late_limit().as_nanos().min(u64::MAX as u128) as u64
 }
 
 /// Real-time priority, if it is asked for: a wish that the system may refuse.
