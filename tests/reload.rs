@@ -1,5 +1,5 @@
 //! A running pipeline goes by another configuration: what can change does, what cannot is said, and a wrong one changes
-//! nothing. SIGHUP never ends or harms anybody.
+//! nothing. The signals that ask for it never end or harm anybody.
 #![forbid(unsafe_code)]
 
 mod checker;
@@ -313,7 +313,7 @@ fn who_does_not_answer_is_named() {
     end(p);
 }
 
-/// A file through a small ring, while all four get SIGHUP all the time.
+/// A file through a small ring, while all four get both signals all the time.
 #[test]
 fn a_storm_of_signals_harms_nobody() {
     const LINES: u64 = 60_000;
@@ -329,7 +329,10 @@ fn a_storm_of_signals_harms_nobody() {
     p.wait_for("it runs", BOUND, |p| p.durable() > 100);
     let mut late = 30;
     while !p.source_ended {
-        Role::ALL.into_iter().for_each(|role| p.signal(role, Signal::HUP));
+        for role in Role::ALL {
+            p.signal(role, Signal::HUP);
+            p.signal(role, Signal::USR1);
+        }
         if late < 50 && p.durable() > u64::from(late - 30) * 2_000 {
             late += 1;
             p.configure(&config(late));
@@ -375,30 +378,39 @@ fn lives_that_have_just_begun_are_not_ended() {
     end(p);
 }
 
-/// A terminal that is closed ends what was started in it, as it does with every program; not with nohup(1).
+/// A terminal that is closed ends what was started in it, as it does with every program; not with nohup(1), nor what was put
+/// into the background there and forgotten. That one still reads its configuration when it is asked.
 #[test]
 fn a_closed_terminal_is_the_end() {
-    for (nohup, survives) in [("", false), ("nohup ", true)] {
+    let ways = [("exec", false), ("exec nohup", true), ("background", true)];
+    for (way, survives) in ways {
         let mut p = Pipeline::new("");
-        let daemon = format!("{nohup}{} --config {}", env!("CARGO_BIN_EXE_ipc-stat"), p.config().display());
-        let mut terminal = p.spawn("script", &["-qec", &daemon, "/dev/null"], Stdio::null());
-        wait_until("it runs", BOUND, || p.state_of(Role::Stat) == "waiting for ipc-log");
         let config = p.config().to_string_lossy().into_owned();
+        let daemon = format!("{} --config {config}", env!("CARGO_BIN_EXE_ipc-stat"));
+        let line = if way == "background" {
+            format!("set -m; {daemon} & sleep 1000")
+        } else {
+            format!("{way} {daemon}")
+        };
+        let mut terminal = p.spawn("script", &["-qec", &line, "/dev/null"], Stdio::null());
         let is_ours = |pid: i32| {
             fs::read(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&config))
         };
+        wait_until("it runs", BOUND, || p.state_of(Role::Stat) == "waiting for ipc-log");
         let pid = processes().into_iter().find(|p| p.name == "ipc-stat" && is_ours(p.pid)).unwrap().pid;
         p.expect(&["reload", "stat"], 0);
         terminal.signal(Signal::KILL);
         terminal.wait(BOUND);
         if survives {
-            wait_until("SIGHUP has come", BOUND, || p.expect(&["reload", "stat"], 0).contains("nothing"));
-            assert_eq!(p.state_of(Role::Stat), "waiting for ipc-log");
+            for _ in 0..3 {
+                assert_eq!(p.expect(&["reload", "stat"], 0), "ipc-stat: nothing has changed\n", "{way}");
+            }
+            assert_eq!(p.state_of(Role::Stat), "waiting for ipc-log", "{way}");
             harness::signal_pid(pid, Signal::TERM);
         }
         wait_until("it has ended", BOUND, || process(pid).is_none_or(|p| p.state.starts_with('Z')));
-        wait_until("it said so", BOUND, || p.state_of(Role::Stat) == "ended");
+        assert_eq!(p.state_of(Role::Stat), "ended", "{way}");
         p.remove_objects();
         p.assert_nothing_left();
     }

@@ -115,7 +115,7 @@ impl Asked {
         if !listens(pid, role) {
             return Ok(Asked::Not(Answer::NotRunning));
         }
-        match pidfd_send_signal(process, Signal::HUP) {
+        match pidfd_send_signal(process, Signal::USR1) {
             // What it is reading just now may be older than the file that we were called for.
             Ok(()) => Ok(Asked::Waits { pid, count: count + count % 2 + 2 }),
             Err(Errno::SRCH) => Ok(Asked::Not(Answer::NotRunning)),

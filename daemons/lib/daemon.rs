@@ -23,7 +23,7 @@ use crate::objects;
 use crate::page::{self, Page, State};
 use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
-use crate::reload::{Hangup, Reload, Reloads};
+use crate::reload::{Asked, Reload, Reloads};
 use crate::segment::{Copied, SegmentError, Shm};
 use crate::sys;
 
@@ -180,17 +180,15 @@ pub fn record_settings(config: &Config) -> Settings {
 
 /// The whole `main` of a daemon; `work` returns when it is told to stop or its work is done.
 pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) -> ExitCode {
-    let hangup = Hangup::catch();
+    let asked = Asked::catch();
     bugs_exit_with_70();
     let args = match args::parse(role, std::env::args_os()) {
         Ok(args) => args,
         Err(e) => return args::report_usage(&e).into(),
     };
     logging::start(role.program(), args.common.level(), args.syslog);
-    let hangup = hangup.map_err(no_handler);
-    match hangup
-        .and_then(|hangup| start(role, &args.common, hangup))
-        .and_then(|mut context| work(&mut context))
+    let asked = asked.map_err(no_handler);
+    match asked.and_then(|asked| start(role, &args.common, asked)).and_then(|mut context| work(&mut context))
     {
         Ok(()) => {
             log::info!(target: SERVICE, id = Message::Ended; "ended, as it was told to or its work is done");
@@ -200,7 +198,7 @@ pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) 
     }
 }
 
-fn start(role: Role, args: &CommonArgs, hangup: Hangup) -> Result<Context, Failure> {
+fn start(role: Role, args: &CommonArgs, asked: Asked) -> Result<Context, Failure> {
     let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
@@ -210,7 +208,7 @@ fn start(role: Role, args: &CommonArgs, hangup: Hangup) -> Result<Context, Failu
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     let shm = Shm::of(&names);
-    let reload = Reload::new(role, args, hangup);
+    let reload = Reload::new(role, args, asked);
     Ok(Context { config, names, shm, notifier: Notifier::from_env(), stop, reload, lock })
 }
 

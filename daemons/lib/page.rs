@@ -169,7 +169,7 @@ pub struct Grant {
 /// What a role says of reading its configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloads {
-    /// The process that does so when it gets SIGHUP; 0: none does.
+    /// The process that does so when it gets SIGUSR1; 0: none does.
     pub pid: u64,
     /// 1 more when it begins, and 1 more when it has done so: odd in between.
     pub count: u64,
@@ -400,7 +400,7 @@ impl<M: Memory> Page<M> {
         Reloads { pid, count, taken: result == 1, text: if sound { text } else { String::new() } }
     }
 
-    /// From now on this process reads its configuration again when it gets SIGHUP.
+    /// From now on this process reads its configuration again when it gets SIGUSR1.
     pub fn listen_for_reloads(&self, pid: u64) {
         self.store(RELOAD + 1, 0);
         self.store(RELOAD, pid);

@@ -1,6 +1,6 @@
 //! Reading the configuration again, without a restart.
 //!
-//! SIGHUP asks for it. The daemon reads in a thread of its own, so that no disk holds its loop up, takes what can change at
+//! SIGUSR1 asks for it, and SIGHUP does if it does not say that our terminal has gone. The daemon reads in a thread of its own, so that no disk holds its loop up, takes what can change at
 //! run time, and says in its page what has come of it (docs/formats.md, "Page"): `ipc-pipeline reload` waits for that.
 //! A configuration with a fault changes nothing.
 #![forbid(unsafe_code)]
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
+use signal_hook::flag;
 
 use crate::args::CommonArgs;
 use crate::config::{Config, Faults};
@@ -33,24 +34,34 @@ pub trait Reloads {
     fn take(&mut self, config: &Config) -> Result<(), String>;
 }
 
-/// What was asked for by SIGHUP.
-pub struct Hangup {
-    asked: Arc<AtomicBool>,
+/// What signals ask for.
+pub struct Asked {
+    /// By SIGUSR1, which `ipc-pipeline reload` sends, or SIGHUP.
+    reload: Arc<AtomicBool>,
+    /// By SIGHUP.
+    hangup: Arc<AtomicBool>,
     /// We had a terminal and were not told to outlive it.
     has_terminal: bool,
 }
 
-impl Hangup {
-    /// From now on SIGHUP does not kill this process any more. To be called before anything else: whoever sends it early is
-    /// answered later.
+impl Asked {
+    /// From now on these signals do not kill this process any more. To be called before anything else: whoever sends one early
+    /// is answered later.
     ///
     /// # Errors
-    /// The system refuses the handler.
-    pub fn catch() -> std::io::Result<Hangup> {
-        let outlives = signals("self", "SigIgn").is_some_and(|ignored| ignored & HUP != 0); // nohup(1)
-        let asked = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(SIGHUP, asked.clone())?;
-        Ok(Hangup { asked, has_terminal: !outlives && has_terminal() })
+    /// The system refuses a handler.
+    pub fn catch() -> std::io::Result<Asked> {
+        let outlives = signals("self", "SigIgn").is_some_and(|mask| has(mask, SIGHUP)); // nohup(1)
+        let (reload, hangup) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        flag::register(SIGUSR1, reload.clone())?;
+        flag::register(SIGHUP, reload.clone())?;
+        flag::register(SIGHUP, hangup.clone())?;
+        Ok(Asked { reload, hangup, has_terminal: !outlives && has_terminal() })
+    }
+
+    /// Was SIGHUP what it is called, and not a wish: has our terminal gone?
+    fn has_hung_up(&self) -> bool {
+        self.hangup.swap(false, Ordering::Relaxed) && self.has_terminal && !has_terminal()
     }
 }
 
@@ -58,21 +69,22 @@ fn has_terminal() -> bool {
     OpenOptions::new().read(true).open("/dev/tty").is_ok()
 }
 
-/// SIGHUP in the masks of /proc.
-const HUP: u64 = 1;
-
 /// A mask of signals in /proc/PID/status.
-fn signals(pid: &str, mask: &str) -> Option<u64> {
+fn signals(pid: &str, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':'))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-/// Is this a process of that role's program that reads its configuration again when it gets SIGHUP? Another one would be
+fn has(mask: u64, signal: i32) -> bool {
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// Is this a process of that role's program that reads its configuration again when it gets SIGUSR1? Another one would be
 /// killed by it.
 pub fn listens(pid: u64, role: Role) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let catches = signals(&pid.to_string(), "SigCgt").is_some_and(|caught| caught & HUP != 0);
+    let catches = signals(&pid.to_string(), "SigCgt").is_some_and(|mask| has(mask, SIGUSR1));
     name.trim_end() == role.program() && catches
 }
 
@@ -80,7 +92,7 @@ pub fn listens(pid: u64, role: Role) -> bool {
 pub struct Reload {
     role: Role,
     args: CommonArgs,
-    hangup: Hangup,
+    asked: Asked,
     /// The page says that we listen.
     listens: bool,
     reading: Option<Receiver<Result<Config, Faults>>>,
@@ -94,8 +106,8 @@ enum Outcome {
 
 impl Reload {
     /// For this role, which was started with these arguments.
-    pub fn new(role: Role, args: &CommonArgs, hangup: Hangup) -> Reload {
-        Reload { role, args: args.clone(), hangup, listens: false, reading: None }
+    pub fn new(role: Role, args: &CommonArgs, asked: Asked) -> Reload {
+        Reload { role, args: args.clone(), asked, listens: false, reading: None }
     }
 
     /// To be called at every look. Never waits. True: SIGHUP came because the terminal has gone, and that is the end.
@@ -105,10 +117,10 @@ impl Reload {
             role.write(&|page| page.listen_for_reloads(pid));
             self.listens = true;
         }
-        if self.reading.is_none() && self.hangup.asked.swap(false, Ordering::Relaxed) {
-            if self.hangup.has_terminal && !has_terminal() {
-                return true;
-            }
+        if self.asked.has_hung_up() {
+            return true;
+        }
+        if self.reading.is_none() && self.asked.reload.swap(false, Ordering::Relaxed) {
             notifier.reloading(sys::monotonic_ns());
             role.write(&Page::begin_reload);
             match self.read() {
@@ -207,8 +219,8 @@ mod tests {
         other.wait().unwrap();
         assert!(!it_listens);
         assert!(!listens(u64::MAX, Role::Conv));
-        let _caught = Hangup::catch().unwrap();
-        assert_eq!(signals("self", "SigCgt").map(|mask| mask & HUP), Some(HUP));
+        let _caught = Asked::catch().unwrap();
+        assert!(signals("self", "SigCgt").is_some_and(|mask| has(mask, SIGUSR1) && has(mask, SIGHUP)));
         // Right signal, wrong program.
         assert!(!listens(std::process::id().into(), Role::Conv));
     }
