@@ -88,9 +88,10 @@ fn a_reload_is_taken_or_refused_and_nobody_dies() {
         }
         for role in ROLES {
             assert_eq!(m.property(&unit(role), "NRestarts"), "0", "{release}: {role}");
-            let status = m.property(&unit(role), "StatusText");
-            let tells = status.contains(" entries/s; entry ") && status.contains("lost");
-            assert!(tells, "{release}: {role}: {status:?}");
+            m.wait_for("it tells how it is", |m| {
+                let status = m.property(&unit(role), "StatusText");
+                status.contains(" entries/s; entry ") && status.contains("lost")
+            });
         }
         let catalog = m.does("journalctl --no-pager -x -u ipc-log");
         assert!(catalog.contains("A daemon has read its configuration again"), "{release}");
