@@ -73,6 +73,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "names",
                 "notify",
                 "objects",
+                "outlet",
                 "page",
                 "publisher",
                 "record",
@@ -81,11 +82,12 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
                 "sys",
             ],
         ),
-        ("journal", &["messages"]),
-        ("logging", &["journal", "messages", "syslog"]),
+        ("journal", &["messages", "outlet"]),
+        ("logging", &["journal", "messages", "outlet", "syslog"]),
         ("notify", &[]),
+        ("outlet", &[]),
         ("reload", &["args", "config", "logging", "messages", "names", "notify", "page", "sys"]),
-        ("syslog", &["journal"]),
+        ("syslog", &["outlet"]),
     ],
 ];
 

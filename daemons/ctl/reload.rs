@@ -134,7 +134,7 @@ impl Asked {
             if said.pid != pid {
                 // A new life: it may have read its configuration before we were called.
                 asked = Asked::ask(names, role)?;
-            } else if said.count >= count && said.count % 2 == 0 && is_whole(names, role, &said) {
+            } else if said.count >= count && said.count.is_multiple_of(2) && is_whole(names, role, &said) {
                 return Ok(Answer::of(&said));
             } else if begun.elapsed() > PATIENCE {
                 return Ok(if listens(pid, role) { Answer::Silent } else { Answer::NotRunning });

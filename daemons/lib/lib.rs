@@ -60,6 +60,8 @@ pub mod notify;
 #[cfg(not(loom))]
 pub mod objects;
 #[cfg(not(loom))]
+pub mod outlet;
+#[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
 pub mod program;

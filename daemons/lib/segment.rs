@@ -138,6 +138,10 @@ impl Shm {
     }
 
     /// Up to `most` bytes of a segment, as they are now.
+    ///
+    /// # Errors
+    /// NotFound: there is none, or only a placeholder. PermissionDenied: what has the name is no proper file of its owner.
+    /// Else that of the system.
     pub fn bytes(&self, name: &str, most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(name, Access::Read)?.take(most as u64).read_to_end(&mut bytes)?;
@@ -177,10 +181,14 @@ impl Shm {
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(Shm::path(name), flags, Mode::empty())?);
-        if !self.is_proper(name, &rustix::fs::fstat(&file)?) {
-            return Err(io::ErrorKind::PermissionDenied.into());
+        let stat = rustix::fs::fstat(&file)?;
+        if self.is_proper(name, &stat) {
+            return Ok(file);
         }
-        Ok(file)
+        let is_placeholder =
+            stat.st_size == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let why = if is_placeholder { io::ErrorKind::NotFound } else { io::ErrorKind::PermissionDenied };
+        Err(why.into())
     }
 
     /// A private segment under a name that nobody knows yet.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Told, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -57,6 +57,8 @@ struct Recorder {
     granting: bool,
     /// Generation of the spool that the page shows as mapped.
     mapped: u64,
+    /// What was told of entries that were damaged in the spool.
+    damage: Told,
     waiting: Waiting,
     patience: Patience,
     remade: Remade,
@@ -96,6 +98,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         rewinds: 0,
         granting: false,
         mapped: 0,
+        damage: Told::default(),
         waiting: Waiting::default(),
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade,
@@ -441,6 +444,7 @@ impl Recorder {
         ]);
         drop(page);
         self.tell(state, now, said);
+        self.tell_of_damage(met.corrupt, now);
         if context.notifier.status_due(now) {
             let status = Status {
                 state: state.name(),
@@ -490,6 +494,15 @@ impl Recorder {
         }
     }
 
+    fn tell_of_damage(&mut self, corrupt: u64, now: u64) {
+        if let Some(entries) = self.damage.news(corrupt, now) {
+            log::error!(
+                id = Message::DamagedInSpool, entries;
+                "accepted entries were damaged in the spool: {entries}; the record has a CORRUPT entry in the place of each"
+            );
+        }
+    }
+
     /// Told to stop: all that is accepted by now has to become durable.
     fn begin_drain(&mut self, now: u64) -> Drain {
         // The spool may have got its name since the last look: a short source fills it and ends in no time.
@@ -520,6 +533,7 @@ impl Recorder {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
+        self.tell_of_damage(self.intake.met().corrupt, begun);
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));

@@ -338,7 +338,7 @@ mod tests {
                     "{key} for {role}: once, here or there"
                 );
                 // What people read says the same.
-                let shipped = include_str!("../../../config/pipeline.toml").lines().skip(2).take(3);
+                let shipped = include_str!("../../../config/pipeline.toml").lines().skip(3).take(2);
                 let readme = include_str!("../../../README.md")
                     .lines()
                     .filter(|line| line.contains("`conv.max_late`, `log"));
