@@ -281,11 +281,12 @@ fn two_instances_side_by_side() {
         names
     };
     let before = of(&b);
-    assert_eq!(before.len(), 6, "{before:?}");
+    assert_eq!(before.len(), 8, "six segments, a queue and a FIFO: {before:?}");
     assert!(of(&a).iter().all(|name| !before.contains(name)));
     // One is killed, robbed, mended and removed; the other does not notice.
     let pids = Role::ALL.map(|r| b.status()["daemons"][r.name()]["pid"].as_u64());
     Role::ALL.into_iter().for_each(|r| a.kill(r));
+    Role::ALL.into_iter().for_each(|role| a.delete_inlet(role));
     a.objects().into_iter().for_each(|path| fs::remove_file(path).unwrap());
     a.expect(&["objects", "repair"], 0);
     a.expect(&["objects", "remove", "--abandon"], 0);

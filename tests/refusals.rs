@@ -533,5 +533,5 @@ fn another_address_of_log() {
     assert!(run.kill(Role::Log), "it is started again, with the address of its configuration");
     let report = ends_exactly(&mut p, &mut run, LINES);
     assert_eq!(report.samples, LINES);
-    says_once(&run.err(), "ipc-log receives at mq:/elsewhere, but edge.log here says shm:");
+    says_once(&run.err(), "ipc-log receives at mq:/elsewhere, but edge.log here says mq:");
 }

@@ -54,6 +54,8 @@ impl Standings {
         let page = self.role(role).page.as_ref()?;
         match role {
             Role::Conv => self.spool.map(|s| s.head),
+            // What has come by a carrier is not folded before it is durable.
+            Role::Stat => page.durable(),
             _ => Some(page.received()),
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
+use crate::carrier::CarrierError;
 use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
@@ -21,12 +22,12 @@ use crate::messages::Message;
 use crate::names::{Names, Role, Scope};
 use crate::notify::Notifier;
 use crate::objects;
-use crate::outlet::Stream;
 use crate::page::{self, Page, State};
 use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
 use crate::reload::{Asked, Reload, Reloads};
 use crate::segment::{Copied, SegmentError, Shm};
+use crate::sink::Stream;
 use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
@@ -297,6 +298,11 @@ fn no_handler(e: std::io::Error) -> Failure {
     Failure::system(format!("cannot install a signal handler: {e}"))
 }
 
+/// What we listen at cannot be had: whoever starts us again repairs it first.
+pub fn unheard(e: CarrierError) -> Failure {
+    Failure::new(EXIT_OBJECT, e)
+}
+
 /// A panic is a bug: it is said, as far as there is room for that, and the process ends at once with a code of its own, never
 /// half of it.
 pub fn bugs_exit_with_70() {
@@ -360,6 +366,13 @@ impl Remade {
         }
     }
 
+    /// Takes note of what a look at the place where we listen came to.
+    pub fn note_listening(&mut self, remade: bool) {
+        self.count += u64::from(remade);
+        self.tell();
+    }
+
+    /// At once, and then once a minute while it goes on.
     fn tell(&mut self) {
         if let Some(times) = self.told.news(self.count, sys::monotonic_ns()) {
             log::warn!(

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::messages::Message;
-use crate::outlet::{Counted, Mailbox};
+use crate::sink::{Counted, Mailbox};
 
 /// Where journald takes messages.
 pub const SOCKET: &str = "/run/systemd/journal/socket";

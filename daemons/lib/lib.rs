@@ -16,6 +16,8 @@ pub mod audit;
 #[cfg(not(loom))]
 pub mod block;
 #[cfg(not(loom))]
+pub mod carrier;
+#[cfg(not(loom))]
 pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod compress;
@@ -60,8 +62,6 @@ pub mod notify;
 #[cfg(not(loom))]
 pub mod objects;
 #[cfg(not(loom))]
-pub mod outlet;
-#[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
 pub mod program;
@@ -84,6 +84,8 @@ pub mod segment;
 pub mod segment_file;
 #[cfg(not(loom))]
 pub mod settings;
+#[cfg(not(loom))]
+pub mod sink;
 #[cfg(not(loom))]
 pub mod snapshot;
 #[cfg(not(loom))]

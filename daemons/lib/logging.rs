@@ -14,7 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::journal::{Fields, Journal};
 use crate::messages::Message;
-use crate::outlet::{Counted, Lines, Stream};
+use crate::sink::{Counted, Lines, Stream};
 use crate::syslog::{self, Syslog};
 
 /// Target of lines that only the log of a service keeps, `log::info!(target: SERVICE, ...)`: who runs a pipeline by hand

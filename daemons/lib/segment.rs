@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -148,15 +147,11 @@ impl Shm {
         Ok(bytes)
     }
 
-    /// Who must own a segment: this user; or the user of its role, to whom the superuser has given the role's lock, in a
-    /// directory where nobody else can make one.
+    /// Who must own a segment of this name.
     fn owner(&self, name: &str) -> Option<u32> {
         match self.names.scope() {
             Scope::User => Some(rustix::process::geteuid().as_raw()),
-            Scope::System => {
-                let lock = self.names.lock(self.names.role_of(name)?);
-                std::fs::symlink_metadata(lock).ok().map(|meta| meta.uid())
-            }
+            Scope::System => self.names.owner(self.names.role_of(name)?),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::outlet::{Counted, Mailbox};
+use crate::sink::{Counted, Mailbox};
 
 /// Where syslog daemons take lines.
 pub const SOCKET: &str = "/dev/log";

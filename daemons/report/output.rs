@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Stdout};
 use std::time::{Duration, Instant};
 
-use ipc_pipeline::outlet::Stream;
+use ipc_pipeline::sink::Stream;
 
 /// At the end a reader that takes nothing is waited for no longer.
 const LAST: Duration = Duration::from_millis(500);

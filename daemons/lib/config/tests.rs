@@ -45,7 +45,9 @@ fn every_key_arrives() {
         [spool]
         capacity = 256
         [edge]
-        log = "shm:"
+        log = "udp:5"
+        stat = "tcp:localhost:5"
+        report = "sysv:"
         [log]
         sync = "always"
         segment = "64KiB"
@@ -95,7 +97,7 @@ fn every_key_arrives() {
             realtime: 50,
         },
         spool: SpoolConfig { capacity: 256 },
-        edge: EdgeConfig::default(),
+        edge: EdgeConfig { log: Address::Udp(5), stat: Address::Tcp(5), report: Address::Sysv },
         log: LogConfig {
             sync: Sync::Always,
             segment: 65_536,
@@ -241,7 +243,7 @@ fn faults_in_sets_name_the_set() {
     assert!(error.ends_with("1 fault in the command line"), "{error}");
     assert_eq!(
         faults("edge.log = \"a\\nb:\"", &["x\n\u{1b}"]),
-        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm:\n\
+        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm: mq: fifo: unix: sysv: tcp:PORT udp:PORT\n\
          --set x??: found no section.key=value; allowed: for example --set conv.rate=max\n2 faults in f"
     );
 }

@@ -18,7 +18,7 @@ use rustix::net::SendFlags;
 const PIECE: usize = 4096;
 
 /// Where messages go.
-pub trait Outlet {
+pub trait Sink {
     /// Takes a message at once, or not at all.
     ///
     /// # Errors
@@ -26,16 +26,16 @@ pub trait Outlet {
     fn put(&self, message: &[u8]) -> io::Result<()>;
 }
 
-/// An outlet, and how many messages found no room in it since that was last said.
+/// A sink, and how many messages found no room in it since that was last said.
 pub struct Counted<O> {
-    outlet: O,
+    sink: O,
     lost: AtomicU64,
 }
 
-impl<O: Outlet> Counted<O> {
+impl<O: Sink> Counted<O> {
     /// Nothing is lost yet.
-    pub const fn new(outlet: O) -> Counted<O> {
-        Counted { outlet, lost: AtomicU64::new(0) }
+    pub const fn new(sink: O) -> Counted<O> {
+        Counted { sink, lost: AtomicU64::new(0) }
     }
 
     /// Sends it, and before it what `lost` makes of the number of those that found no room, if some did not. One that
@@ -45,9 +45,9 @@ impl<O: Outlet> Counted<O> {
     /// It was not sent, and is not counted: nobody can read there at all.
     pub fn send(&self, message: &[u8], lost: impl FnOnce(u64) -> Vec<u8>) -> io::Result<()> {
         let missing = self.lost.swap(0, Ordering::Relaxed);
-        let said = if missing > 0 { self.outlet.put(&lost(missing)) } else { Ok(()) };
+        let said = if missing > 0 { self.sink.put(&lost(missing)) } else { Ok(()) };
         let not_said = if said.is_err() { missing } else { 0 };
-        let sent = said.and_then(|()| self.outlet.put(message));
+        let sent = said.and_then(|()| self.sink.put(message));
         let full = sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
         self.lost.fetch_add(not_said + u64::from(full), Ordering::Relaxed);
         if full { Ok(()) } else { sent }
@@ -84,7 +84,7 @@ impl Mailbox {
     }
 }
 
-impl Outlet for Mailbox {
+impl Sink for Mailbox {
     fn put(&self, datagram: &[u8]) -> io::Result<()> {
         self.socket.send_to(datagram, &self.path).map(|_| ())
     }
@@ -177,7 +177,7 @@ impl<F: AsFd> Lines<F> {
     }
 }
 
-impl<F: AsFd> Outlet for Lines<F> {
+impl<F: AsFd> Sink for Lines<F> {
     /// A line that is begun is taken: its rest goes before the next one.
     fn put(&self, line: &[u8]) -> io::Result<()> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,7 +245,7 @@ mod tests {
             back.send(lines).unwrap();
         });
         let lines = came_back.recv_timeout(Duration::from_secs(60)).expect("it waits for its reader");
-        assert!(is_waiting(&lines.outlet.stream.shared), "the flags are those of all who have it");
+        assert!(is_waiting(&lines.sink.stream.shared), "the flags are those of all who have it");
         let mut read = other.all();
         lines.send(b"new\n", lost).unwrap();
         read += &other.all();
