@@ -7,6 +7,7 @@
 mod checker;
 mod machine;
 mod package;
+mod reload;
 
 use checker::check_record;
 use machine::Machine;
