@@ -3,6 +3,8 @@
 //! `make test-systemd` makes the package and the roots and runs these; they need root and systemd-nspawn.
 #![forbid(unsafe_code)]
 
+mod attack_list;
+mod attacks;
 #[path = "../checker/mod.rs"]
 mod checker;
 mod life;
