@@ -80,7 +80,14 @@ impl Machine {
         let mut nspawn = Command::new("sh");
         nspawn.args(["-c", ENTER, "sh"]).args(&self.cgroups).args(["--", "systemd-nspawn"]);
         nspawn
-            .args(["--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"])
+            .args([
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                "--private-network",
+                "--system-call-filter=@clock",
+            ])
             .args(["--machine", &name, "-D"])
             .arg(&self.root);
         nspawn.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -10,6 +10,7 @@ mod checker;
 mod life;
 mod machine;
 mod package;
+mod sandbox;
 mod storm;
 
 use checker::check_record;
