@@ -7,6 +7,7 @@ mod attack_list;
 mod attacks;
 #[path = "../checker/mod.rs"]
 mod checker;
+mod directives;
 mod life;
 mod machine;
 mod package;
