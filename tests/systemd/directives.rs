@@ -178,7 +178,7 @@ fn no_name_is_left(m: &mut Machine) -> bool {
 
 fn directories_are_made(m: &mut Machine) -> bool {
     at_rest(m);
-    m.run("rm -rf /run/ipc-pipeline/*");
+    m.run("rm -rf /run/ipc-pipeline /var/lib/ipc-pipeline");
     m.run("systemctl start ipc-pipeline-objects.service").status.success()
 }
 

@@ -8,10 +8,12 @@ mod attacks;
 #[path = "../checker/mod.rs"]
 mod checker;
 mod directives;
+mod journal;
 mod life;
 mod machine;
 mod package;
 mod sandbox;
+mod scenes;
 mod storm;
 
 use checker::check_record;
