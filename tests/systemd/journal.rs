@@ -87,11 +87,9 @@ fn seen(m: &Machine) -> BTreeMap<String, BTreeSet<String>> {
 /// Is it explained, with its fields?
 fn is_explained(m: &Machine, message: Message) -> bool {
     let shown = m.does(&format!("journalctl --no-pager -x -n 1 MESSAGE_ID={}", message.id()));
-    let text: Vec<&str> = shown.lines().collect();
-    text.iter().any(|line| line.contains("Defined-By: ipc-pipeline"))
-        && text.iter().any(|line| line.contains("Subject: "))
-        && text.len() > 8
-        && !shown.contains("@IPC_PIPELINE")
+    let Some((head, text)) = shown.split_once("Documentation: man:ipc-pipeline(7)") else { return false };
+    let is_headed = head.contains("Subject: ") && head.contains("Defined-By: ipc-pipeline");
+    is_headed && text.chars().filter(|c| c.is_alphabetic()).count() > 40 && !shown.contains("@IPC_PIPELINE")
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::machine::Machine;
 use crate::{FAST, ROLES, unit};
 
 const RECORD: &str = "/var/lib/ipc-pipeline/log";
+/// A small disk for it.
+const SMALL: &str = "-t tmpfs -o size=512k,mode=750,uid=_ipc-log,gid=ipc-pipeline none";
 
 /// All of them.
 pub fn play_all(m: &mut Machine) {
@@ -32,7 +34,7 @@ pub fn play_all(m: &mut Machine) {
 fn at_rest(m: &Machine) {
     let all = ROLES.map(unit).join(" ");
     m.run(&format!(
-        "systemctl stop ipc-pipeline.target {all} ipc-pipeline-objects.service; systemctl reset-failed; \
+        "systemctl stop 'by-hand*' ipc-pipeline.target {all} ipc-pipeline-objects.service; systemctl reset-failed; \
          umount {RECORD}; rm -rf /dev/shm/ipc-pipeline* {RECORD} /var/lib/ipc-pipeline/stat"
     ));
 }
@@ -68,7 +70,7 @@ fn samples_go_on(m: &mut Machine) {
 fn trouble_with_everything_around(m: &mut Machine) {
     m.write(
         "/opt/source",
-        "echo hello >&2\nwhile :; do for v in 5 5 5 50 50 50 x; do echo $v; done; sleep 0.05; done\n",
+        "echo hello >&2\nwhile :; do echo 5; sleep 0.3; echo 50; echo x; sleep 0.3; done\n",
     );
     begin(
         m,
@@ -169,9 +171,9 @@ fn spools(m: &mut Machine) {
     said(m, Message::LeftInSpool);
     m.does("systemctl start ipc-log.service && systemctl start ipc-conv.service");
     samples_go_on(m);
-    m.does("systemctl stop ipc-conv.service");
+    m.does("systemctl stop ipc-conv.service ipc-log.service");
     m.does("head -c 4096 /dev/urandom | dd of=/dev/shm/ipc-pipeline.spool conv=notrunc status=none");
-    m.does("systemctl start ipc-conv.service");
+    m.does("systemctl start ipc-log.service ipc-conv.service");
     said(m, Message::SpoolUnusable);
     samples_go_on(m);
     // A page that says another address, while its owner cannot put it right.
@@ -184,12 +186,14 @@ fn spools(m: &mut Machine) {
 
 /// Records that are damaged, unreadable, another one, shortened.
 fn records(m: &mut Machine) {
-    begin(m, FAST);
-    m.wait_for("a record", |m| m.status("--system")["durable"].as_u64() > Some(300));
-    m.does(&format!("chown root {RECORD}/../stat && chmod 555 {RECORD}/../stat"));
+    // A small spool: what was in it long ago can be read only from the record.
+    begin(m, &format!("[spool]\ncapacity = 256\n{FAST}"));
+    m.wait_for("a record", |m| m.status("--system")["durable"].as_u64() > Some(1_000));
+    m.does(&format!(
+        "chown root {RECORD}/../stat && chmod 555 {RECORD}/../stat && systemctl stop ipc-stat.service"
+    ));
     said(m, Message::CheckpointTrouble);
-    m.does(&format!("chown _ipc-stat {RECORD}/../stat && chmod 750 {RECORD}/../stat"));
-    m.does(&format!("systemctl stop ipc-stat.service; rm -f {RECORD}/../stat/*; chmod 600 {RECORD}/*.seg; systemctl start ipc-stat.service"));
+    m.does(&format!("rm -f {RECORD}/../stat/*; chmod 600 {RECORD}/*.seg; systemctl start ipc-stat.service"));
     said(m, Message::RecordUnreadable);
     m.does(&format!("chmod 640 {RECORD}/*.seg; systemctl stop ipc-stat.service; rm -f {RECORD}/../stat/*"));
     // The entry of seq 100 or so; the file begins with its header.
@@ -219,9 +223,7 @@ fn records(m: &mut Machine) {
 
 /// Disks that are full, or that refuse.
 fn disks(m: &mut Machine) {
-    m.does(&format!(
-        "mkdir -p {RECORD} && mount -t tmpfs -o size=512k,mode=750,uid=_ipc-log,gid=ipc-pipeline none {RECORD}"
-    ));
+    m.does(&format!("mkdir -p {RECORD} && mount {SMALL} {RECORD}"));
     begin(m, &format!("{FAST}segment = \"64KiB\"\n"));
     samples_go_on(m);
     m.run(&format!("head -c 1M /dev/zero >{RECORD}/ballast"));
@@ -229,17 +231,17 @@ fn disks(m: &mut Machine) {
     m.does(&format!("rm {RECORD}/ballast"));
     said(m, Message::DiskBack);
     at_rest(m);
-    begin(m, &format!("{FAST}segment = \"64KiB\"\n"));
-    samples_go_on(m);
-    m.does(&format!("chmod 000 {RECORD}"));
+    m.does(&format!("mkdir -p {RECORD} && mount {SMALL} {RECORD} && mount -o remount,ro {RECORD}"));
+    m.write("/etc/ipc-pipeline/pipeline.toml", FAST);
+    m.does("systemctl start --no-block ipc-pipeline.target");
     said(m, Message::DiskTrouble);
-    m.does(&format!("chmod 750 {RECORD}"));
-    samples_go_on(m);
 }
 
 /// A daemon of ours in a service made for it, as its user.
 fn as_service(role: &str, more: &str, line: &str) -> String {
-    format!("systemd-run --quiet --collect -p User=_ipc-{role} -p Group=ipc-pipeline {more} -- {line}")
+    format!(
+        "systemd-run --quiet --collect --unit=by-hand-$(date +%N) -p User=_ipc-{role} -p Group=ipc-pipeline {more} -- {line}"
+    )
 }
 
 /// What nobody does but by mistake.
