@@ -89,7 +89,7 @@ fn is_explained(m: &Machine, message: Message) -> bool {
     let shown = m.does(&format!("journalctl --no-pager -x -n 1 MESSAGE_ID={}", message.id()));
     let Some((head, text)) = shown.split_once("Documentation: man:ipc-pipeline(7)") else { return false };
     let is_headed = head.contains("Subject: ") && head.contains("Defined-By: ipc-pipeline");
-    is_headed && text.chars().filter(|c| c.is_alphabetic()).count() > 40 && !shown.contains("@IPC_PIPELINE")
+    is_headed && text.chars().filter(|c| c.is_alphabetic()).count() > 30 && !shown.contains("@IPC_PIPELINE")
 }
 
 #[test]

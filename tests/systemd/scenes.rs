@@ -187,13 +187,17 @@ fn spools(m: &mut Machine) {
 /// Records that are damaged, unreadable, another one, shortened.
 fn records(m: &mut Machine) {
     // A small spool: what was in it long ago can be read only from the record.
-    begin(m, &format!("[spool]\ncapacity = 256\n{FAST}"));
-    m.wait_for("a record", |m| m.status("--system")["durable"].as_u64() > Some(1_000));
+    begin(m, &format!("[spool]\ncapacity = 256\n{FAST}segment = \"64KiB\"\n"));
+    m.wait_for("two segments", |m| {
+        m.run(&format!("test $(ls {RECORD}/*.seg | wc -l) -gt 1")).status.success()
+    });
     m.does(&format!(
         "chown root {RECORD}/../stat && chmod 555 {RECORD}/../stat && systemctl stop ipc-stat.service"
     ));
     said(m, Message::CheckpointTrouble);
-    m.does(&format!("rm -f {RECORD}/../stat/*; chmod 600 {RECORD}/*.seg; systemctl start ipc-stat.service"));
+    m.does(&format!(
+        "rm -f {RECORD}/../stat/*; chmod 600 {RECORD}/0*1.seg; systemctl start ipc-stat.service"
+    ));
     said(m, Message::RecordUnreadable);
     m.does(&format!("chmod 640 {RECORD}/*.seg; systemctl stop ipc-stat.service; rm -f {RECORD}/../stat/*"));
     // The entry of seq 100 or so; the file begins with its header.
