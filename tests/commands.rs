@@ -225,7 +225,7 @@ fn top_shows_one_screen() {
     }
     assert!(lines[10].starts_with(">ecg [mV]") && lines[10].contains(['▁', '█']), "{screen}");
     assert!(lines[11].starts_with(" the last 600 samples of ecg [mV]"), "{screen}");
-    assert!(lines[23].contains("q quit"), "{screen}");
+    assert!(!screen.contains("quit"), "nobody can press a key: {screen}");
     let refused = p.expect(&["top"], 64);
     assert!(refused.contains("`top --once`"), "{refused}");
     run.signal(Signal::INT);
@@ -347,6 +347,7 @@ fn plot_draws_every_kind_and_no_spike_is_lost() {
     assert!(heights.clone().min().unwrap() + 300 < heights.max().unwrap(), "the spike is not in the picture");
     let text = p.expect(&["plot"], 0);
     assert_eq!(text.lines().count(), 30);
+    assert_eq!(text.lines().next(), Some(" ecg [mV]: value over time, 20000 samples"));
     assert!(text.contains("(UTC)") && text.contains("5000 ┤") && text.lines().nth(1).is_some());
     assert!(p.expect(&["plot", "--where", "value > 99999"], 64).contains("no samples are selected"));
 }
@@ -378,7 +379,8 @@ fn plot_draws_several_channels() {
     assert!(!counts.contains("0.5\n</text>"), "a count is whole: {counts}");
     let text = p.expect(&["plot", "--kind", "windows", "--window", "1ms"], 0);
     assert!(
-        text.contains(" in [C]: ") && text.contains(" out [C]: ") && text.contains("air [hPa]: "),
+        ["\n out [C]: ", "\n air [hPa]: "].iter().all(|title| text.contains(title))
+            && text.starts_with(" in [C]: "),
         "{text}"
     );
 }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A page with what it is to be run, and how many commands it has at least: a page that is not run would be noticed.
-const PAGES: [(&str, usize); 4] = [
+const PAGES: [(&str, usize); 5] = [
+    ("docs/carriers.md", 3),
     ("docs/log-a-temperature.md", 14),
     ("docs/replay-a-record.md", 10),
     ("docs/numbers.md", 7),
@@ -216,6 +217,11 @@ fn log_a_temperature() {
 #[test]
 fn replay_a_record() {
     run_page("docs/replay-a-record.md");
+}
+
+#[test]
+fn carriers() {
+    run_page("docs/carriers.md");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod checker;
 mod harness;
 
 use checker::{Report, check_accepted, check_record, check_source, check_statistics};
-use harness::{Pipeline, Role, Witness};
+use harness::{Pipeline, Role, Witness, all_edges};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,11 +22,17 @@ fn codes() -> Vec<i32> {
 }
 
 fn pipeline(rate: &str, capacity: u32) -> Pipeline {
+    pipeline_over("shm", rate, capacity)
+}
+
+/// All edges over this carrier.
+fn pipeline_over(carrier: &str, rate: &str, capacity: u32) -> Pipeline {
     Pipeline::new(&format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
-         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n[report]\nformat = \"json\"\ndigits = 12\n",
-        data().display()
+         [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n[report]\nformat = \"json\"\ndigits = 12\n{}",
+        data().display(),
+        all_edges(carrier),
     ))
 }
 
@@ -80,9 +86,21 @@ fn totals_at_full_speed() {
     assert_totals(&mut p, &report);
 }
 
+/// Every edge over every carrier, and every daemon killed on the way.
+#[test]
+fn totals_over_each_carrier() {
+    for carrier in ["mq", "fifo", "unix", "sysv", "tcp", "udp"] {
+        eprintln!("{carrier}");
+        killed_on_the_way(pipeline_over(carrier, "max", 2048));
+    }
+}
+
 #[test]
 fn totals_though_every_daemon_is_killed() {
-    let mut p = pipeline("max", 256);
+    killed_on_the_way(pipeline("max", 256));
+}
+
+fn killed_on_the_way(mut p: Pipeline) {
     let witness = Witness::start(&p.paths, &p.lives);
     p.start_all();
     for step in 1..=12 {

@@ -2,10 +2,11 @@
 //! stalls, with both ends killed at any step. One seed makes one world; a failure names its seed.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU64;
 
 use fastrand::Rng;
-use ipc_pipeline::edge::{Carrier, PATIENCE_NS, Peer, Receiver, Sender, Sent, Truth};
+use ipc_pipeline::edge::{Inlet, Outlet, PATIENCE_NS, Peer, Receiver, Sender, Sent, Truth};
 use ipc_pipeline::entry::{Entry, LEN, WORDS};
 use ipc_pipeline::page::State;
 use ipc_pipeline::ring::{Producer, Ring};
@@ -22,20 +23,32 @@ struct Hostile {
     queue: VecDeque<Vec<u8>>,
 }
 
-impl Carrier for Hostile {
-    fn batch(&self) -> usize {
-        8
-    }
+impl Inlet for Hostile {
     fn keeps_messages(&self) -> bool {
         self.messages
     }
-    fn stale(&self) -> bool {
+    fn is_stale(&self) -> bool {
         false
+    }
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None; 2]
     }
     fn recv(&mut self, out: &mut [u8]) -> usize {
         let message = self.queue.pop_front().unwrap_or_default();
         out[..message.len()].copy_from_slice(&message);
         message.len()
+    }
+}
+
+impl Outlet for Hostile {
+    fn message_max(&self) -> usize {
+        8 * LEN
+    }
+    fn is_stale(&self) -> bool {
+        false
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
     fn send(&mut self, message: &[u8]) -> Sent {
         if self.queue.len() >= 6 {
@@ -172,7 +185,7 @@ impl World {
         let mut bytes = vec![0; 4096];
         let n = self.carrier.recv(&mut bytes);
         let ring = Ring { head: &self.words[0], tail: &self.words[1], slots: &self.words[2..] };
-        let truth = Truth { ring, head: self.producer.head(), tail: self.producer.tail() };
+        let truth = Truth { ring, head: self.producer.head(), tail: self.producer.tail(), is_sure: true };
         if self.carrier.keeps_messages() {
             self.receiver.message(&bytes[..n], &truth, &mut self.taken);
         } else {
@@ -278,11 +291,45 @@ fn a_damaged_slot_becomes_corrupt_and_a_forged_entry_does_not() {
     let mut w = plain();
     w.words[2 + WORDS + 1].store(99, std::sync::atomic::Ordering::Relaxed); // slot of entry 1
     let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
-    let truth = Truth { ring, head: 20, tail: 0 };
+    let truth = Truth { ring, head: 20, tail: 0, is_sure: true };
     let mut out = Vec::new();
     w.receiver.message(&entry(1).to_bytes(), &truth, &mut out);
     w.receiver.message(&Entry::sample(2, 1, 0, 0, 9).to_bytes(), &truth, &mut out);
     w.receiver.message(&entry(2).to_bytes(), &truth, &mut out);
     assert_eq!(out, [Entry::corrupt(1, 1).to_bytes(), entry(2).to_bytes()].concat());
     assert_eq!((w.receiver.refused().corrupt, w.receiver.refused().injected), (1, 1));
+}
+
+/// Which seqs are accepted is said by `head` alone: where nothing speaks for it, a bad slot proves no accepted entry.
+#[test]
+fn a_garbled_head_makes_no_corrupt_entries() {
+    let mut w = plain();
+    let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
+    let truth = Truth { ring, head: 60, tail: 0, is_sure: false };
+    let (mut out, mut receiver) = (Vec::new(), Receiver::new(1, 21));
+    receiver.message(&entry(21).to_bytes(), &truth, &mut out);
+    assert_eq!((out.len(), receiver.next(), receiver.refused().corrupt), (0, 21, 0));
+    receiver.message(&entry(21).to_bytes(), &Truth { is_sure: true, ..truth }, &mut out);
+    assert_eq!((receiver.next(), receiver.refused().corrupt), (22, 1));
+    w.receiver.message(&entry(1).to_bytes(), &truth, &mut out);
+    assert_eq!(w.receiver.next(), 2, "a slot that holds it is enough");
+}
+
+/// What the sender has skipped stat reads in the record; only a true entry makes it jump, and only while none waits.
+#[test]
+fn stat_jumps_to_a_true_entry_only() {
+    let w = plain();
+    let ring = Ring { head: &w.words[0], tail: &w.words[1], slots: &w.words[2..] };
+    let truth = Truth { ring, head: 20, tail: 0, is_sure: false };
+    let (mut out, mut stat) = (Vec::new(), Receiver::jumping(1, 1));
+    stat.message(&Entry::sample(9, 1, 0, 0, -1).to_bytes(), &truth, &mut out);
+    assert_eq!((out.len(), stat.next()), (0, 1), "forged");
+    stat.message(&[entry(9).to_bytes(), entry(10).to_bytes()].concat(), &truth, &mut out);
+    assert_eq!((out.len() / LEN, stat.next()), (2, 11));
+    stat.message(&entry(15).to_bytes(), &truth, &mut out);
+    assert_eq!(
+        (out.len() / LEN, stat.next(), stat.refused().gap),
+        (2, 11, 2),
+        "9 and 10 wait: no hole behind them"
+    );
 }

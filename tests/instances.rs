@@ -4,7 +4,7 @@
 mod checker;
 mod harness;
 
-use harness::{Pipeline, Role, wait_until};
+use harness::{Pipeline, Role, Spool, wait_until};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use std::fs;
@@ -221,10 +221,12 @@ fn a_frozen_holder_that_lost_its_lock_file() {
     }
 }
 
-/// The same with conv, which is frozen in the middle of a store: what it still does when it wakes must reach nobody.
+/// The same with conv, which is frozen in the middle of a store: what it still does when it wakes must reach nobody. It wakes
+/// while every slot of the ring holds an accepted entry that is nowhere else, so that whatever reaches one is seen.
 #[test]
 fn a_frozen_conv_whose_successor_has_gone_on() {
     const LINES: u64 = 2_000_000;
+    const CAPACITY: u64 = 65_536; // of FAST
     let source = Pipeline::of_lines(LINES, "");
     for _ in 0..4 {
         let mut p = Pipeline::of_lines(0, FAST);
@@ -234,24 +236,29 @@ fn a_frozen_conv_whose_successor_has_gone_on() {
         let mut old = Loose::start(&p, Role::Conv);
         p.wait_for("it runs", BOUND, |p| p.durable() > 1000);
         let pid = rustix::process::Pid::from_raw(old.0.id() as i32).unwrap();
-        wait_until("it is frozen at work, not asleep", BOUND, || {
+        wait_until("it is frozen with entries that it has stored and not yet accepted", BOUND, || {
             rustix::process::kill_process(pid, Signal::STOP).unwrap();
             let state = || harness::process(old.0.id() as i32).unwrap().state;
             wait_until("it is frozen", BOUND, || state() == "T");
-            // -1: it was in no system call
-            let at_work =
-                fs::read_to_string(format!("/proc/{}/syscall", old.0.id())).unwrap().starts_with("-1");
-            if !at_work {
+            let spool = Spool::open(&p.paths.spool()).unwrap();
+            let next = spool.head().unwrap() + 1;
+            let stores = spool.slot(next).is_some_and(|slot| slot[..8] == next.to_le_bytes());
+            if !stores {
                 rustix::process::kill_process(pid, Signal::CONT).unwrap();
             }
-            at_work
+            stores
         });
         let durable = p.durable();
         fs::remove_file(lock_file(&p, Role::Conv)).unwrap();
         p.start(Role::Conv);
         p.wait_for("the new one works", BOUND, |p| p.durable() > durable + 200_000);
+        p.signal(Role::Log, Signal::STOP);
+        p.wait_for("the ring is full", BOUND, |p| {
+            p.head().is_some_and(|head| head == p.durable() + CAPACITY)
+        });
         rustix::process::kill_process(pid, Signal::CONT).unwrap();
         old.ends_with(69);
+        p.signal(Role::Log, Signal::CONT);
         p.wait_for("the new one ends", BOUND, |p| !p.is_running(Role::Conv));
         [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
         assert_eq!(p.judge_lines(LINES).samples, LINES);
@@ -274,11 +281,12 @@ fn two_instances_side_by_side() {
         names
     };
     let before = of(&b);
-    assert_eq!(before.len(), 6, "{before:?}");
+    assert_eq!(before.len(), 8, "six segments, a queue and a FIFO: {before:?}");
     assert!(of(&a).iter().all(|name| !before.contains(name)));
     // One is killed, robbed, mended and removed; the other does not notice.
     let pids = Role::ALL.map(|r| b.status()["daemons"][r.name()]["pid"].as_u64());
     Role::ALL.into_iter().for_each(|r| a.kill(r));
+    Role::ALL.into_iter().for_each(|role| a.delete_inlet(role));
     a.objects().into_iter().for_each(|path| fs::remove_file(path).unwrap());
     a.expect(&["objects", "repair"], 0);
     a.expect(&["objects", "remove", "--abandon"], 0);

@@ -387,6 +387,7 @@ fn a_garbled_entry() {
     garble(&p.paths.spool(), at, at + 32);
     let mut run = p.run(&[]);
     run.ends_with(0, BOUND);
+    assert!(run.err().contains("entries were damaged in the spool: 1;"), "{}", run.err());
     let report = p.judge_lines(LINES);
     assert_eq!((report.samples, report.lost[0]), (LINES - 1, 1));
     assert_eq!(entries(&p.record())[victim as usize - 1].kind, CORRUPT);
@@ -532,5 +533,5 @@ fn another_address_of_log() {
     assert!(run.kill(Role::Log), "it is started again, with the address of its configuration");
     let report = ends_exactly(&mut p, &mut run, LINES);
     assert_eq!(report.samples, LINES);
-    says_once(&run.err(), "ipc-log receives at mq:/elsewhere, but edge.log here says shm:");
+    says_once(&run.err(), "ipc-log receives at mq:/elsewhere, but edge.log here says mq:");
 }

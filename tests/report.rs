@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -145,5 +146,45 @@ fn a_reader_that_pauses_gets_whole_lines() {
     assert!(passed_over >= 490, "only {passed_over} are said to be passed over");
     let report = p.judge();
     assert_eq!(all.last().unwrap()["channels"][0]["count"], json!(report.samples / 16));
+    p.assert_nothing_left();
+}
+
+/// All that the daemons say goes into a pipe that nobody reads: each works on, and says later how much of it is missing.
+#[test]
+fn nobody_reads_standard_error() {
+    // Half of the samples begin or end an alarm.
+    let mut p = Pipeline::new(
+        "[source]\nkind = \"random\"\n[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"10ms\"\n\
+         [report]\nmax_lines_per_second = 1000\n[[channel]]\nhigh = 50\n",
+    );
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut command = p.command(env!("CARGO_BIN_EXE_ipc-pipeline"));
+    command.arg("run").arg("--config").arg(p.config());
+    command.stdout(File::create(p.dir().join("lines")).unwrap()).stderr(OwnedFd::from(writer));
+    let mut run = command.spawn().unwrap();
+    drop(command); // our copy of the writing end
+
+    p.wait_for("it runs", BOUND, |p| p.folded() > 10);
+    let pids = Role::ALL.map(|role| p.status()["daemons"][role.name()]["pid"].as_u64());
+    p.wait_for("many more alarms than the pipe has room for", BOUND, |p| {
+        let alarms = p.counter(Role::Report, "alarms");
+        alarms != u64::MAX && alarms > 500
+    });
+    let printed = p.counter(Role::Report, "printed");
+    p.wait_for("it prints on", BOUND, |p| p.counter(Role::Report, "printed") > printed + 100);
+    let mut text = String::new();
+    p.wait_for("it says what is missing", BOUND, |_| {
+        let mut piece = [0; 4096];
+        let taken = reader.read(&mut piece).unwrap();
+        text += str::from_utf8(&piece[..taken]).unwrap();
+        text.contains("messages of this process are not here")
+    });
+    assert_eq!(pids, Role::ALL.map(|role| p.status()["daemons"][role.name()]["pid"].as_u64()), "{text}");
+    signal_pid(run.id() as i32, Signal::INT);
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert!(text.lines().all(|line| line.starts_with("ipc-")) && text.ends_with('\n'), "{text}");
+    p.judge();
     p.assert_nothing_left();
 }

@@ -516,7 +516,10 @@ fn objects_made_listed_mended_and_removed() {
     let mut p = Pipeline::of_lines(1_000_000, "[conv]\nrate = \"1 kHz\"\n");
     let text = p.expect(&["objects", "create"], 0);
     assert_eq!(text.matches("placeholder").count(), 6, "{text}");
-    assert_eq!(p.objects().len(), 6, "spool, snapshot, four pages: {:?}", p.objects());
+    assert_eq!(p.objects().len(), 8, "spool, snapshot, four pages, queue, FIFO: {:?}", p.objects());
+    let kinds =
+        ["queue ", "fifo "].map(|kind| text.lines().filter(|line| line.trim().starts_with(kind)).count());
+    assert_eq!(kinds, [1, 1], "{text}");
     p.expect(&["objects", "create"], 0);
     fs::remove_file(p.paths.page(Role::Log)).unwrap();
     fs::create_dir(p.paths.page(Role::Log)).unwrap();

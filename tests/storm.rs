@@ -11,13 +11,13 @@ mod hoard;
 
 use checker::{Published, check_accepted, check_record, check_source, check_statistics};
 use fastrand::Rng;
-use harness::{Paths, Pipeline, Role, Spool, Witness};
+use harness::{Paths, Pipeline, Role, Spool, Witness, all_edges};
 use hoard::Hoard;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fmt;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,9 @@ const VALUES: u64 = 3_999_999;
 /// Durable progress must resume within this time after the last victim is back.
 const PROGRESS: Duration = Duration::from_secs(5);
 const KILLS: usize = 500;
-const PLAIN: Setup = Setup { columns: 1, record: "segment = \"1MiB\"\n" };
+const PLAIN: Setup = Setup { columns: 1, record: "segment = \"1MiB\"\n", carrier: "shm" };
+/// A storm over a carrier.
+const CARRIED: usize = 150;
 
 /// What differs between storms beside the ring and the rate.
 #[derive(Clone, Copy)]
@@ -38,6 +40,8 @@ struct Setup {
     columns: u64,
     /// The configuration of the record's files.
     record: &'static str,
+    /// Of all three edges.
+    carrier: &'static str,
 }
 
 #[test]
@@ -60,20 +64,51 @@ fn ring_of_65536() {
     storms(65536, KILLS, PLAIN);
 }
 
+/// Each on all three edges, and every object of theirs may be deleted.
+#[test]
+fn ring_of_1024_over_queues() {
+    storms(1024, CARRIED, Setup { carrier: "mq", ..PLAIN });
+}
+
+#[test]
+fn ring_of_1024_over_fifos() {
+    storms(1024, CARRIED, Setup { carrier: "fifo", ..PLAIN });
+}
+
+#[test]
+fn ring_of_1024_over_sockets() {
+    storms(1024, CARRIED, Setup { carrier: "unix", ..PLAIN });
+}
+
+#[test]
+fn ring_of_1024_over_system_v_queues() {
+    storms(1024, CARRIED, Setup { carrier: "sysv", ..PLAIN });
+}
+
+#[test]
+fn ring_of_1024_over_tcp() {
+    storms(1024, CARRIED, Setup { carrier: "tcp", ..PLAIN });
+}
+
+#[test]
+fn ring_of_1024_over_udp() {
+    storms(1024, CARRIED, Setup { carrier: "udp", ..PLAIN });
+}
+
 /// The judge decompresses by itself.
 #[test]
 fn ring_of_4096_with_compressed_segments() {
-    storms(4096, 200, Setup { columns: 1, record: "segment = \"64KiB\"\ncompress = true\n" });
+    storms(4096, 200, Setup { record: "segment = \"64KiB\"\ncompress = true\n", ..PLAIN });
 }
 
 /// Everything on, and the oldest segments are removed meanwhile: the judge reads them all the same, from a hoard.
 #[test]
 fn ring_of_512_with_everything_on() {
     let record = "segment = \"64KiB\"\ncompress = true\nkeep_size = \"1MiB\"\n";
-    storms(512, 100, Setup { columns: 3, record });
+    storms(512, 100, Setup { columns: 3, record, carrier: "unix" });
     // Compressed segments reach that size only on a fast machine, plain ones on any.
     let record = "segment = \"64KiB\"\nkeep_size = \"1MiB\"\n";
-    let removed = storms(512, 100, Setup { columns: 3, record });
+    let removed = storms(512, 100, Setup { columns: 3, record, carrier: "mq" });
     assert!(removed > 0, "nothing was removed: the storm was none of retention");
 }
 
@@ -133,10 +168,11 @@ fn config(capacity: u64, rate: &str, setup: Setup, source: &Path) -> String {
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\ncolumns = {columns:?}\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
          [log]\nsync = \"10ms\"\n{}\
-         [stat]\npercentiles = [50, 99]\newma = 0.1\n\
+         {}[stat]\npercentiles = [50, 99]\newma = 0.1\n\
          [[window]]\nsize = \"20ms\"\nstep = \"5ms\"\n[[window]]\nsize = 1000\n{channels}",
         source.display(),
-        setup.record
+        setup.record,
+        all_edges(setup.carrier),
     )
 }
 
@@ -158,6 +194,8 @@ enum Object {
     Spool,
     Page(Role),
     Snapshot,
+    /// What a role listens at.
+    Inlet(Role),
 }
 
 impl Fault {
@@ -190,6 +228,7 @@ impl Fault {
         let freezes = if rng.u8(..100) < 30 { rng.usize(1..=2).min(4 - kills) } else { 0 };
         let mut objects = vec![Object::Spool, Object::Snapshot];
         objects.extend(Role::ALL.map(Object::Page));
+        objects.extend([Role::Log, Role::Stat, Role::Report].map(Object::Inlet));
         rng.shuffle(&mut objects);
         objects.truncate(if rng.u8(..100) < 40 { rng.usize(1..=3) } else { 0 });
         let mut fault = Fault::of(&roles[kills..kills + freezes], &roles[..kills], &objects);
@@ -273,20 +312,17 @@ impl Round {
     }
 
     fn delete(&mut self, object: Object) {
-        let path = self.path(object);
-        if object == Object::Spool {
-            self.nameless = Spool::open(&path).or(self.nameless.take());
-        }
-        Paths::delete(&path);
-        self.pipeline.note(format_args!("deleted {object:?}"));
-    }
-
-    fn path(&self, object: Object) -> PathBuf {
+        let paths = &self.pipeline.paths;
         match object {
-            Object::Spool => self.pipeline.paths.spool(),
-            Object::Page(role) => self.pipeline.paths.page(role),
-            Object::Snapshot => self.pipeline.paths.snapshot(),
+            Object::Spool => {
+                self.nameless = Spool::open(&paths.spool()).or(self.nameless.take());
+                Paths::delete(&paths.spool());
+            }
+            Object::Page(role) => Paths::delete(&paths.page(role)),
+            Object::Snapshot => Paths::delete(&paths.snapshot()),
+            Object::Inlet(role) => self.pipeline.delete_inlet(role),
         }
+        self.pipeline.note(format_args!("deleted {object:?}"));
     }
 
     /// Durable must rise, and the spool must stand under its name again, before the next fault: so no fault ever

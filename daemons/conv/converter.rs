@@ -19,6 +19,8 @@ use crate::lateness::Lateness;
 use crate::losses::{LossNews, Missed, Pending, Wait};
 use crate::outages::Outages;
 use crate::presence::Presence;
+use crate::priority;
+use crate::pump::Pump;
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
 
@@ -46,6 +48,7 @@ enum Next {
 
 struct Converter {
     publisher: Publisher<Shm>,
+    pump: Pump,
     source: Box<dyn Source>,
     settings: Settings,
     policy: Policy,
@@ -109,6 +112,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
                     "the spool was given up: ending, to begin a new epoch",
                 ));
             }
+            converter.pump.look();
             converter.look(state, now);
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &converter.status(state));
@@ -117,7 +121,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if context.stopping() {
             break Ok(());
         }
-        match converter.turn(state, now) {
+        let next = converter.turn(state, now);
+        converter.pump.turn(converter.publisher.spool(), now);
+        match next {
             Ok(Next::Again) => {}
             Ok(Next::At(deadline)) => converter.sleep(deadline.min(now + looks.rest(now).as_nanos() as u64)),
             Ok(Next::Durable(deadline)) => converter.wait_for_durable(now, deadline.min(now + LOOK_NS)),
@@ -143,7 +149,7 @@ impl Converter {
             align: config.conv.align,
         };
         let source = source::open(config).map_err(failure)?;
-        set_priority(config.conv.realtime);
+        priority::set(config.conv.realtime);
         let mut publisher =
             Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
                 .map_err(Failure::system)?;
@@ -164,6 +170,7 @@ impl Converter {
         sys::set_timer_slack((period_ps / 100_000).clamp(1000, 50_000));
         Ok(Converter {
             publisher,
+            pump: Pump::new(context),
             source,
             settings,
             policy: config.conv.policy,
@@ -543,13 +550,18 @@ impl Converter {
     }
 
     fn sleep(&mut self, deadline: u64) {
-        sys::sleep_until(deadline);
         self.woken += 1;
+        if !self.pump.wait(Duration::from_nanos(deadline.saturating_sub(sys::monotonic_ns()))) {
+            sys::sleep_until(deadline);
+        }
     }
 
     /// Sleeps until ipc-log makes more entries durable.
     fn wait_for_durable(&mut self, now: u64, deadline: u64) {
         self.woken += 1;
+        if self.pump.wait(Duration::from_nanos(deadline.saturating_sub(now))) {
+            return;
+        }
         let Some(log) = self.publisher.log().get() else { return sys::sleep_until(deadline) };
         // What was durable before we looked for room: a commit since then must not be slept through.
         let Some(seen) = self.durable_seen else { return sys::sleep_until(now + LOOK_NS / 100) };
@@ -566,6 +578,8 @@ impl Converter {
             if self.publisher.room() >= self.pending.entries() || now >= end {
                 return;
             }
+            self.pump.look();
+            self.pump.turn(self.publisher.spool(), now);
             self.wait_for_durable(now, end.min(now + LOOK_NS));
             self.publisher.look();
         }
@@ -668,18 +682,6 @@ impl Converter {
             p.empty,
             p.full
         )
-    }
-}
-
-/// Real-time priority, if it is asked for: a wish that the system may refuse.
-fn set_priority(priority: u8) {
-    if priority > 0
-        && let Err(e) = sys::set_realtime(priority)
-    {
-        log::warn!(
-            id = Message::RealtimeRefused;
-            "cannot take the real-time priority {priority} of conv.realtime: {e}; going on without. Allow it with LimitRTPRIO={priority} in the unit, or with CAP_SYS_NICE"
-        );
     }
 }
 

@@ -7,6 +7,8 @@ mod lateness;
 mod losses;
 mod outages;
 mod presence;
+mod priority;
+mod pump;
 mod source;
 mod wallclock;
 

@@ -56,8 +56,8 @@ pub fn draw(frame: &mut Frame, area: Rect, picture: &Picture, style: Style) {
         Layout::horizontal([Constraint::Length(width + 1), Constraint::Length(1), Constraint::Min(1)])
             .areas(middle);
     let dim = Style::new().add_modifier(Modifier::DIM);
-    let unit = if y.label.is_empty() { String::new() } else { format!("{}, ", y.label) };
-    frame.render_widget(Paragraph::new(format!(" {unit}{}", picture.title)).style(dim), title);
+    // It names what the numbers at the left mean: there is no room for it beside them.
+    frame.render_widget(Paragraph::new(format!(" {}", picture.title)).style(dim), title);
     // The labels stand in the row in which their value lies.
     let mut rows = vec![(String::new(), "│"); middle.height.into()];
     for (value, text) in &y.ticks {

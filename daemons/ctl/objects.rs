@@ -22,7 +22,7 @@ use crate::say;
 /// What to do with them.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make all that is missing: directories, locks, and a placeholder for each segment
+    /// Make all that is missing: directories, locks, a placeholder for each segment, and what the daemons listen at
     Create {
         #[command(flatten)]
         common: CommonArgs,
@@ -57,19 +57,22 @@ pub enum Command {
 pub fn objects(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Create { common } => {
-            let names = names(&common)?;
-            objects::create(&names).map_err(failure)?;
+            let (config, names) = resolve(&common)?;
+            objects::create(&names, &config.edge.listeners()).map_err(failure)?;
             if common.quiet { Ok(0) } else { list(&names, false) }
         }
         Command::Repair { common, role } => {
             let roles = role.map_or(Role::ALL.to_vec(), |role| vec![role]);
-            let done = objects::repair(&names(&common)?, &roles).map_err(failure)?;
+            // A wrong configuration is for the daemon itself to say: this runs before each of its starts.
+            let listeners = resolve(&common).map(|(config, _)| config.edge.listeners());
+            let listeners = listeners.as_ref().map_or(&[][..], |listeners| listeners);
+            let done = objects::repair(&names(&common)?, listeners, &roles).map_err(failure)?;
             tell(&done)?;
             Ok(0)
         }
         Command::Remove { common, abandon } => {
             let names = names(&common)?;
-            let config = abandon.then(|| common.resolve().map_err(|e| Failure::new(e.exit_code(), e)));
+            let config = abandon.then(|| resolve(&common));
             let removed = remove(&names, config.transpose()?.as_ref().map(|(config, _)| config))?;
             let text: String = removed.iter().map(|path| format!("removed {}\n", path.display())).collect();
             if common.quiet { Ok(0) } else { say(&text).map(|()| 0) }
@@ -93,6 +96,10 @@ fn tell(done: &[String]) -> Result<(), Failure> {
 fn role(text: &str) -> Result<Role, String> {
     let found = Role::ALL.into_iter().find(|role| role.name() == text);
     found.ok_or_else(|| "this is none of conv, log, stat, report".to_owned())
+}
+
+fn resolve(common: &CommonArgs) -> Result<(Config, Names), Failure> {
+    common.resolve().map_err(|e| Failure::new(e.exit_code(), e))
 }
 
 fn names(common: &CommonArgs) -> Result<Names, Failure> {
@@ -146,7 +153,7 @@ fn list(names: &Names, as_json: bool) -> Result<u8, Failure> {
     for object in objects {
         let size = match object.size {
             None => "-".into(),
-            Some(0) if object.kind != "lock" => "placeholder".into(),
+            Some(0) if ["spool", "page", "snapshot"].contains(&object.kind) => "placeholder".into(),
             Some(n) => n.to_string(),
         };
         table.add_row([object.kind.into(), size, object.path.display().to_string()]);

@@ -5,20 +5,16 @@ use std::path::PathBuf;
 
 use ipc_pipeline::args::CommonArgs;
 use ipc_pipeline::daemon::Failure;
-use ipc_pipeline::names::{Names, shm_path};
+use ipc_pipeline::names::Names;
 use ipc_pipeline::reader::RecordReader;
 
 /// Exit code: the record cannot be read.
 pub const EXIT_UNREADABLE: u8 = 2;
 
-/// Where the record is, and stat's last word about it; only the record where a directory is given.
+/// Where the record is, and whose it is; only the record where a directory is given.
 pub struct Place {
     /// The directory of the record.
     pub record: PathBuf,
-    /// The snapshot register.
-    pub register: Option<PathBuf>,
-    /// The directory of stat's checkpoints.
-    pub checkpoints: Option<PathBuf>,
     /// The instance that the record belongs to.
     pub names: Option<Names>,
 }
@@ -30,7 +26,7 @@ impl Place {
     /// The configuration has faults, or the instance has no record.
     pub fn find(common: &CommonArgs, dir: Option<PathBuf>) -> Result<Place, Failure> {
         if let Some(record) = dir {
-            return Ok(Place { record, register: None, checkpoints: None, names: None });
+            return Ok(Place { record, names: None });
         }
         let (_, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
         let record = names.record_dir();
@@ -41,8 +37,7 @@ impl Place {
             );
             return Err(Failure::new(EXIT_UNREADABLE, text));
         }
-        let register = Some(shm_path(&names.snapshot()));
-        Ok(Place { record, register, checkpoints: Some(names.stat_dir()), names: Some(names) })
+        Ok(Place { record, names: Some(names) })
     }
 
     /// The record, opened.

@@ -62,7 +62,7 @@ pub fn run(common: CommonArgs, limit: Option<Duration>, count: Option<u64>) -> R
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|e| Failure::system(format!("cannot install signal handlers: {e}")))?;
     drop(objects::quiet(&names).map_err(crate::objects::failure)?);
-    objects::create(&names).map_err(crate::objects::failure)?;
+    objects::create(&names, &config.edge.listeners()).map_err(crate::objects::failure)?;
 
     let children = start(&common, &config, &names)?;
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));

@@ -22,13 +22,21 @@ const WINDOWS: u16 = 4;
 /// Columns of a value in the table of channels.
 const VALUE: usize = 10;
 
+/// Draws everything, and below it which keys there are.
+pub fn draw_with_keys(frame: &mut Frame, look: &Look, chosen: Chosen) {
+    let [screen, keys] = Layout::vertical([Constraint::Min(1), Constraint::Length(1)]).areas(frame.area());
+    draw(frame, screen, look, chosen);
+    let help = " q quit   p pause   arrows, Tab channel";
+    frame.render_widget(Paragraph::new(help).style(Ink { colours: chosen.colours }.dim()), keys);
+}
+
 /// Draws everything.
-pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
+pub fn draw(frame: &mut Frame, area: Rect, look: &Look, chosen: Chosen) {
     let ink = Ink { colours: chosen.colours };
-    let lines = lines_of(look, chosen.channel, frame.area().width.into());
-    let totals = totals_of(look, frame.area().width.into(), ink);
-    let channels = (look.channels.len().max(1) as u16).min(frame.area().height / 4) + 1;
-    let [title, head, _, roles, _, table, details, lower, keys] = Layout::vertical([
+    let lines = lines_of(look, chosen.channel, area.width.into());
+    let totals = totals_of(look, area.width.into(), ink);
+    let channels = (look.channels.len().max(1) as u16).min(area.height / 4) + 1;
+    let [title, head, _, roles, _, table, details, lower] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(totals.len() as u16),
         Constraint::Length(1),
@@ -37,9 +45,8 @@ pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
         Constraint::Length(channels),
         Constraint::Length((lines.len() as u16).min(WINDOWS)),
         Constraint::Min(3),
-        Constraint::Length(1),
     ])
-    .areas(frame.area());
+    .areas(area);
     draw_title(frame, title, look, chosen, ink);
     frame.render_widget(Paragraph::new(totals), head);
     draw_roles(frame, roles, look, ink);
@@ -48,8 +55,6 @@ pub fn draw(frame: &mut Frame, look: &Look, chosen: Chosen) {
     if let Some(channel) = look.channels.get(chosen.channel) {
         draw_recent(frame, lower, channel, ink);
     }
-    let help = " q quit   p pause   arrows, Tab channel";
-    frame.render_widget(Paragraph::new(help).style(ink.dim()), keys);
 }
 
 /// Colours, if they are wanted; they never carry a meaning alone.

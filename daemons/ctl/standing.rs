@@ -54,6 +54,8 @@ impl Standings {
         let page = self.role(role).page.as_ref()?;
         match role {
             Role::Conv => self.spool.map(|s| s.head),
+            // What has come by a carrier is not folded before it is durable.
+            Role::Stat => page.durable(),
             _ => Some(page.received()),
         }
     }
@@ -120,6 +122,8 @@ impl Standing {
         match self.page.as_ref().map(|p| p.state()) {
             None => "not there".into(),
             Some(Some(State::Ended)) => State::Ended.name().into(),
+            // Its page is there, and its loop has never turned: there is nothing to count from.
+            Some(_) if self.page.as_ref().is_some_and(|page| page.beat() == 0) => "not started yet".into(),
             Some(_) if !self.is_running() => format!("no sign of life for {} s", self.age_ns / 1_000_000_000),
             Some(state) => state.map_or("unknown", State::name).into(),
         }
@@ -129,5 +133,26 @@ impl Standing {
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let names = COUNTER_NAMES[self.role.index()].iter().enumerate();
         names.filter_map(|(i, name)| Some((*name, self.page.as_ref()?.counter(i))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_pipeline::names::shm_path;
+    use ipc_pipeline::page::OwnPage;
+
+    #[test]
+    fn only_who_has_turned_its_loop_gives_no_sign_of_life() {
+        let names = Names::for_user(Some(&format!("standing-{}", std::process::id()))).unwrap();
+        let state = |now| Standing::of(&names, Role::Stat, now).state();
+        assert_eq!(state(5), "not there");
+        let page = OwnPage::open(Shm::of(&names), &names.page(Role::Stat), Role::Stat.index()).unwrap();
+        page.begin(0, 7, 1, 0);
+        let (never, late) = (state(90 * DEAD_NS), 95 * DEAD_NS);
+        page.set_beat(late - DEAD_NS / 2);
+        let [alive, silent] = [late, late + 3 * DEAD_NS].map(state);
+        std::fs::remove_file(shm_path(&names.page(Role::Stat))).unwrap();
+        assert_eq!([never, alive, silent], ["not started yet", "starting", "no sign of life for 3 s"]);
     }
 }

@@ -24,7 +24,7 @@ use crate::keys::{Key, Keys};
 use crate::lost::Lost;
 use crate::said::{self, Said};
 use crate::say;
-use crate::screen::draw;
+use crate::screen::{draw, draw_with_keys};
 use crate::standing::Standings;
 
 /// Examples and keys.
@@ -181,7 +181,7 @@ fn plain(look: &Look) -> Result<String, Failure> {
     let (width, height) = terminal.unwrap_or(SIZE);
     let mut screen = Terminal::new(TestBackend::new(width, height)).map_err(|e| failed(&e))?;
     let chosen = Chosen::default();
-    let drawn = screen.draw(|frame| draw(frame, look, chosen)).map_err(|e| failed(&e))?;
+    let drawn = screen.draw(|frame| draw(frame, frame.area(), look, chosen)).map_err(|e| failed(&e))?;
     let rows = drawn.buffer.content().chunks(width.max(1).into());
     Ok(rows
         .map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned() + "\n")
@@ -227,7 +227,7 @@ impl Screen {
             if taken.elapsed() >= every && !chosen.paused {
                 (look, taken) = (Look::take(names, Some(&look)), Instant::now());
             }
-            self.terminal.draw(|frame| draw(frame, &look, chosen)).map_err(failed)?;
+            self.terminal.draw(|frame| draw_with_keys(frame, &look, chosen)).map_err(failed)?;
             // Nobody looks any more when the terminal is gone.
             let Some(keys) = keys.wait(PATIENCE.min(every)) else { break };
             if !keys.into_iter().all(|key| press(&mut chosen, key, look.channels.len())) {

@@ -4,8 +4,7 @@
 //! here; and what stat last said in the snapshot register is compared, integer by integer, with a recomputation.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -16,7 +15,9 @@ use ipc_pipeline::daemon::Failure;
 use ipc_pipeline::exact::{self, Conversion, Exact};
 use ipc_pipeline::fold::{Fold, Losses};
 use ipc_pipeline::header::{ChannelRow, Header, Segment};
+use ipc_pipeline::names::{Names, shm_path};
 use ipc_pipeline::reader::{ReadError, RecordReader};
+use ipc_pipeline::segment::Shm;
 use ipc_pipeline::settings::Settings;
 use ipc_pipeline::snapshot::{self, REGISTER_LEN, Snapshot, SnapshotError};
 use ipc_pipeline::text::counted;
@@ -62,7 +63,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Record(#[from] ReadError),
     /// The snapshot register is there, but cannot be read.
-    #[error("cannot read the snapshot register {}: {source}; check its owner and mode", path.display())]
+    #[error("cannot read the snapshot register {}: {source}; it must be a plain file of its owner that nobody else may write", path.display())]
     Register {
         /// The file.
         path: PathBuf,
@@ -124,9 +125,10 @@ pub enum StatWord {
 
 /// The whole command.
 pub fn command(args: Args) -> Result<u8, Failure> {
-    let Place { record, register, checkpoints, .. } = Place::find(&args.common, args.dir)?;
+    let Place { record, names } = Place::find(&args.common, args.dir)?;
     let bar = Bar::new("verifying", true);
-    let report = verify(&record, register.as_deref(), checkpoints.as_deref(), &bar)
+    let checkpoints = names.as_ref().map(Names::stat_dir);
+    let report = verify(&record, names.as_ref(), checkpoints.as_deref(), &bar)
         .map_err(|e| Failure::new(e.exit_code(), e))?;
     drop(bar);
     say(&if args.json { format!("{:#}\n", report.json()) } else { report.text() })?;
@@ -208,19 +210,19 @@ impl Word {
     }
 }
 
-/// Verifies the record in `dir`, and what stat said of it last: in the file `register` or, after a clean stop has removed
-/// that, in the newest of its checkpoints.
+/// Verifies the record in `dir`, and what stat said of it last: in the register of the instance `names` or, after a clean
+/// stop has removed that, in the newest of its checkpoints.
 ///
 /// # Errors
 /// Something cannot be read at all. What is read and is wrong stands in the report.
 pub fn verify(
     dir: &Path,
-    register: Option<&Path>,
+    names: Option<&Names>,
     checkpoints: Option<&Path>,
     bar: &Bar,
 ) -> Result<Report, VerifyError> {
     // First stat's word: what it has folded is durable, so the mark that is read after it covers it.
-    let live = register.map(last_word).transpose()?.unwrap_or(Ok(None));
+    let live = names.map(last_word).transpose()?.unwrap_or(Ok(None));
     let live = live.map(|word| word.map(Word::Snapshot));
     let word = live.map(|word| word.or_else(|| newest_checkpoint(checkpoints?)));
     let mut walk = Walk::new(RecordReader::open(dir)?)?;
@@ -239,15 +241,16 @@ pub fn verify(
 }
 
 /// What the register says. It may be written at this moment, so it is read again while it is torn.
-fn last_word(path: &Path) -> Result<Result<Option<Snapshot>, SnapshotError>, VerifyError> {
+fn last_word(names: &Names) -> Result<Result<Option<Snapshot>, SnapshotError>, VerifyError> {
     let mut word = Ok(None);
     for _ in 0..TRIES {
-        let bytes = match read_register(path) {
+        let bytes = match Shm::of(names).bytes(&names.snapshot(), REGISTER_LEN) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
-            read => read.map_err(|source| VerifyError::Register { path: path.to_path_buf(), source })?,
+            read => {
+                read.map_err(|source| VerifyError::Register { path: shm_path(&names.snapshot()), source })?
+            }
         };
-        // An empty file is a placeholder: not there yet.
-        word = if bytes.is_empty() { Ok(None) } else { snapshot::present(&bytes) };
+        word = snapshot::present(&bytes);
         if word.is_ok() {
             break;
         }
@@ -260,12 +263,6 @@ fn newest_checkpoint(dir: &Path) -> Option<Word> {
     let kept = checkpoint::list(dir).ok()?;
     let newest = kept.iter().find_map(|(_, path)| Checkpoint::load(path).ok());
     newest.map(Box::new).map(Word::Checkpoint)
-}
-
-fn read_register(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(REGISTER_LEN as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Audits all entries, and stops on the way to compare with stat's last word.

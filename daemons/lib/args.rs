@@ -34,7 +34,8 @@ pub struct CommonArgs {
     #[arg(long)]
     pub system: bool,
 
-    /// Set one key over the configuration, as section.key=value; may be repeated
+    /// Set one key over the configuration, as section.key=value; of several channels or windows as channel.0.key=value; may
+    /// be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 

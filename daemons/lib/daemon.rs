@@ -2,6 +2,7 @@
 //! one place that reports and picks the exit code.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
+use crate::carrier::CarrierError;
 use crate::config::{ChannelConfig, Config};
 use crate::header::ChannelRow;
 use crate::lock::{Lock, LockError};
@@ -24,6 +26,7 @@ use crate::page::{self, Page, State};
 use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
 use crate::segment::{Copied, SegmentError, Shm};
+use crate::sink::Stream;
 use crate::sys;
 
 /// Exit code: the source gave something that is no sample, and the configuration says to stop then.
@@ -279,11 +282,19 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-/// A panic is a bug: it is said, and the process ends at once with a code of its own, never half of it.
+/// What we listen at cannot be had: whoever starts us again repairs it first.
+pub fn unheard(e: CarrierError) -> Failure {
+    Failure::new(EXIT_OBJECT, e)
+}
+
+/// A panic is a bug: it is said, as far as there is room for that, and the process ends at once with a code of its own, never
+/// half of it.
 pub fn bugs_exit_with_70() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        say(info);
+        if Stream::of(io::stderr()).is_ready(Duration::ZERO) {
+            say(info);
+        }
         log::error!(target: SERVICE, id = Message::Bug; "a bug ends this process; please report this: {info}");
         std::process::exit(EXIT_BUG.into());
     }));
@@ -319,9 +330,7 @@ impl Said {
 #[derive(Default)]
 pub struct Remade {
     count: u64,
-    /// Of them, those that were told.
-    told: u64,
-    next_tell: Option<u64>,
+    told: Told,
     said: Said,
 }
 
@@ -341,15 +350,19 @@ impl Remade {
         }
     }
 
+    /// Takes note of what a look at the place where we listen came to.
+    pub fn note_listening(&mut self, remade: bool) {
+        self.count += u64::from(remade);
+        self.tell();
+    }
+
     /// At once, and then once a minute while it goes on.
     fn tell(&mut self) {
-        let (now, times) = (sys::monotonic_ns(), self.count - self.told);
-        if times > 0 && self.next_tell.is_none_or(|next| now >= next) {
+        if let Some(times) = self.told.news(self.count, sys::monotonic_ns()) {
             log::warn!(
                 target: SERVICE, id = Message::ObjectRepaired, times;
                 "an object of this daemon was removed or overwritten, and was made again (times: {times}); nothing is lost"
             );
-            (self.told, self.next_tell) = (self.count, Some(now + TELL_NS));
         }
     }
 
@@ -361,6 +374,25 @@ impl Remade {
 
 /// What goes on and on is told once in this time, ns.
 pub const TELL_NS: u64 = 60_000_000_000;
+
+/// How much of a count was told: it is told at once, and then once a minute while it grows.
+#[derive(Default)]
+pub struct Told {
+    count: u64,
+    next_ns: Option<u64>,
+}
+
+impl Told {
+    /// By how much `count` has grown since it was last told, if that is to be told now (CLOCK_MONOTONIC, ns).
+    pub fn news(&mut self, count: u64, now_ns: u64) -> Option<u64> {
+        let more = count.saturating_sub(self.count);
+        let news = more > 0 && self.next_ns.is_none_or(|next| now_ns >= next);
+        news.then(|| {
+            (self.count, self.next_ns) = (count, Some(now_ns + TELL_NS));
+            more
+        })
+    }
+}
 
 /// How long a start may take before users are told what it waits for, ns.
 const PATIENT_NS: u64 = 500_000_000;
@@ -424,6 +456,14 @@ pub fn nonce() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_on_is_told_at_once_and_once_a_minute() {
+        let mut told = Told::default();
+        assert_eq!([told.news(0, 5), told.news(2, 6), told.news(3, 7)], [None, Some(2), None]);
+        assert_eq!([told.news(9, 6 + TELL_NS), told.news(9, 6 + 3 * TELL_NS)], [Some(7), None]);
+        assert_eq!(told.news(10, 6 + 3 * TELL_NS), Some(1));
+    }
 
     /// Whenever bells ring and however long turns take: nobody is longer than `REST_NS` without a look.
     #[test]

@@ -6,9 +6,11 @@
 //! carriers are built on it.
 #![forbid(unsafe_code)]
 
+use std::os::fd::BorrowedFd;
+
 use crate::entry::{Entry, LEN};
 use crate::page::State;
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 
 /// No progress of the receiver for this long, ns: go back and send again (E2).
 pub const PATIENCE_NS: u64 = 60_000_000;
@@ -26,18 +28,32 @@ pub enum Sent {
     Gone,
 }
 
-/// Moves messages of one or more entries along one edge. Neither call ever blocks.
-pub trait Carrier {
-    /// Entries in one message at most.
-    fn batch(&self) -> usize;
+/// The sending end of a carrier: messages of whole entries (or rows) go in. No call ever blocks.
+pub trait Outlet {
+    /// Bytes in one message at most.
+    fn message_max(&self) -> usize;
+    /// Bytes that may be on the way at once, where the carrier would rather drop a message than say that it is full.
+    fn window(&self) -> Option<u64> {
+        None
+    }
+    /// Gives one message to the carrier: all of it or nothing.
+    fn send(&mut self, message: &[u8]) -> Sent;
+    /// Is the object that we hold no longer the one under the name (E4)?
+    fn is_stale(&self) -> bool;
+    /// What becomes writable when there is room again; `None`: that can only be tried.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// The receiving end of a carrier. No call ever blocks.
+pub trait Inlet {
     /// Is a message kept together (queue, datagram), or is this a stream of bytes?
     fn keeps_messages(&self) -> bool;
-    /// Gives one message, a multiple of 32 bytes, to the carrier.
-    fn send(&mut self, message: &[u8]) -> Sent;
-    /// Takes one message, or what has come of the stream; returns its length, 0 for nothing.
+    /// Takes one message, or what has come of the stream, into `out` of at least [`TURN_BYTES`]; its length, 0 for nothing.
     fn recv(&mut self, out: &mut [u8]) -> usize;
-    /// Has the object under the name become another one (E4)?
-    fn stale(&self) -> bool;
+    /// Is the object that we hold no longer the one under the name (E4)?
+    fn is_stale(&self) -> bool;
+    /// What becomes readable when something comes; none of them: that can only be tried.
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2];
 }
 
 /// What the sender reads in the receiver's page.
@@ -86,7 +102,7 @@ impl Sender {
     /// Sends what fits and returns how many entries went out. `tail` and `head` are the spool's.
     pub fn turn(
         &mut self,
-        carrier: &mut impl Carrier,
+        outlet: &mut dyn Outlet,
         peer: &Peer,
         ring: Ring,
         (tail, head): (u64, u64),
@@ -97,13 +113,15 @@ impl Sender {
         }
         self.follow(peer, tail, now_ns);
         let before = self.sent;
+        let batch = (outlet.message_max() / LEN).max(1) as u64;
+        let window = outlet.window().map_or(u64::MAX, |bytes| (bytes / LEN as u64).max(batch));
         // Below tail there is nothing to send; beyond head the peer's word makes no sense.
-        while self.sent >= tail && self.sent < head {
-            let last = head.min(self.sent + carrier.batch().max(1) as u64);
-            self.message.clear();
-            self.message.extend((self.sent + 1..=last).flat_map(|seq| ring.load(seq).to_bytes()));
-            match carrier.send(&self.message) {
-                Sent::Sent => self.sent = last,
+        while self.sent >= tail && self.sent < head && self.sent - peer.received.min(self.sent) < window {
+            let count = batch.min(head - self.sent);
+            self.message.resize(count as usize * LEN, 0);
+            ring::copy(ring, self.sent + 1, &mut self.message);
+            match outlet.send(&self.message) {
+                Sent::Sent => self.sent += count,
                 Sent::Full => break,
                 Sent::Gone => return Err(Gone),
             }
@@ -159,6 +177,8 @@ pub struct Truth<'m> {
     pub head: u64,
     /// Highest seq whose slot may hold something newer.
     pub tail: u64,
+    /// Does a source position speak for `head`? If not, `head` may be garbled, and a bad slot proves no accepted entry.
+    pub is_sure: bool,
 }
 
 /// log's or stat's end: takes an entry if it is whole, in turn, and what the spool says.
@@ -170,13 +190,48 @@ pub struct Receiver {
     rest: Vec<u8>,
     /// The stream is out of step: only an entry with `seq == next` brings it back.
     lost: bool,
+    may_jump: bool,
     refused: Refused,
 }
 
 impl Receiver {
     /// Waits for entry `next` of `epoch`.
     pub fn new(epoch: u32, next: u64) -> Receiver {
-        Receiver { epoch, next, rest: Vec::new(), lost: false, refused: Refused::default() }
+        Receiver { epoch, next, rest: Vec::new(), lost: false, may_jump: false, refused: Refused::default() }
+    }
+
+    /// Stat's end: what the sender has skipped (E8) is read in the record, so that the first entry taken into an empty `out` may
+    /// be any one that the spool holds.
+    pub fn jumping(epoch: u32, next: u64) -> Receiver {
+        Receiver { may_jump: true, ..Receiver::new(epoch, next) }
+    }
+
+    /// What came another way need not come along the edge any more; what was taken and lost again must.
+    pub fn go_to(&mut self, epoch: u32, next: u64) {
+        (self.epoch, self.next) = (epoch, next);
+    }
+
+    /// What stands in the carrier, message or stream, is judged and appended to `out` as far as it is taken, until `out`
+    /// holds `enough` bytes or nothing more has come. `buffer` has at least [`TURN_BYTES`]; `truth` is asked after each of them.
+    pub fn turn<'m>(
+        &mut self,
+        inlet: &mut dyn Inlet,
+        buffer: &mut [u8],
+        truth: impl Fn() -> Truth<'m>,
+        enough: usize,
+        out: &mut Vec<u8>,
+    ) {
+        // Garbage is endless: what is refused ends the turn as well as what is taken.
+        let mut seen = 0;
+        while out.len() < enough && seen < enough {
+            let n = inlet.recv(buffer);
+            let Some(came) = buffer.get(..n).filter(|came| !came.is_empty()) else { return };
+            seen += n;
+            match inlet.keeps_messages() {
+                true => self.message(came, &truth(), out),
+                false => self.stream(came, &truth(), out),
+            }
+        }
     }
 
     /// The next seq to be taken; `received` is one less.
@@ -191,22 +246,29 @@ impl Receiver {
 
     /// Judges one message and appends what is taken to `out`.
     pub fn message(&mut self, message: &[u8], truth: &Truth, out: &mut Vec<u8>) {
-        let (entries, torn) = message.as_chunks::<LEN>();
-        for bytes in entries {
-            let entry = Entry::from_bytes(bytes);
-            if self.is_ours(&entry) { self.judge(&entry, truth, out) } else { self.refused.bad += 1 }
+        let mut left = message.get(self.take_true(message, truth, out)..).unwrap_or_default();
+        while let Some((bytes, behind)) = left.split_first_chunk::<LEN>() {
+            let (entry, next) = (Entry::from_bytes(bytes), self.next);
+            if self.is_ours(&entry) {
+                self.judge(&entry, truth, out)
+            } else {
+                self.refused.bad += 1
+            }
+            // In step again.
+            let taken = if self.next == next { 0 } else { self.take_true(behind, truth, out) };
+            left = behind.get(taken..).unwrap_or_default();
         }
-        self.refused.bad += !torn.is_empty() as u64;
+        self.refused.bad += !left.is_empty() as u64;
     }
 
     /// Judges what has come of a stream, at most [`TURN_BYTES`] at a time, and appends what is taken to `out`.
     pub fn stream(&mut self, bytes: &[u8], truth: &Truth, out: &mut Vec<u8>) {
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
-        let mut at = 0;
+        let mut at = if self.lost { 0 } else { self.take_true(&all, truth, out) };
         while let Some(bytes) = all.get(at..).and_then(|b| b.first_chunk::<LEN>()) {
             let entry = Entry::from_bytes(bytes);
-            if self.is_ours(&entry) && (!self.lost || entry.seq == self.next) {
+            if self.is_ours(&entry) && (!self.lost || entry.seq == self.next || self.may_jump) {
                 self.lost = false;
                 self.judge(&entry, truth, out);
                 at += LEN;
@@ -219,11 +281,31 @@ impl Receiver {
         self.rest = all.split_off(at);
     }
 
+    /// The way of nearly all: the bytes begin with what the spool has next. Takes that at once, and returns its length.
+    fn take_true(&mut self, bytes: &[u8], truth: &Truth, out: &mut Vec<u8>) -> usize {
+        if self.next <= truth.tail || self.next > truth.head {
+            return 0;
+        }
+        let count = (truth.head - self.next + 1).min((bytes.len() / LEN) as u64);
+        let before = out.len();
+        out.resize(before + count as usize * LEN, 0);
+        let valid = ring::copy_valid(truth.ring, self.next, self.epoch, &mut out[before..]);
+        let pairs = out[before..].as_chunks::<LEN>().0.iter().zip(bytes.as_chunks::<LEN>().0);
+        let same = pairs.take(valid).take_while(|(ours, theirs)| ours == theirs).count();
+        out.truncate(before + same * LEN);
+        self.next += same as u64;
+        same * LEN
+    }
+
     fn is_ours(&self, entry: &Entry) -> bool {
         entry.epoch == self.epoch && entry.is_whole()
     }
 
     fn judge(&mut self, entry: &Entry, truth: &Truth, out: &mut Vec<u8>) {
+        if self.may_jump && out.is_empty() && entry.seq > self.next && entry.seq > truth.tail {
+            let is_true = entry.seq <= truth.head && truth.ring.load(entry.seq) == *entry;
+            self.next = if is_true { entry.seq } else { self.next };
+        }
         match entry.seq {
             s if s < self.next => self.refused.duplicate += 1,
             s if s > self.next => self.refused.gap += 1,
@@ -235,7 +317,7 @@ impl Receiver {
                     self.take(entry, out);
                 } else if slot.seq == s && self.is_ours(&slot) {
                     self.refused.injected += 1;
-                } else {
+                } else if truth.is_sure {
                     self.refused.corrupt += 1;
                     self.take(&Entry::corrupt(s, self.epoch), out);
                 }

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crate::edge::{Inlet, Receiver, Refused, TURN_BYTES, Truth};
 use crate::entry::{Entry, LEN};
 use crate::page::{PeerPage, Proposal, State};
 use crate::publisher::SegmentNames;
@@ -35,6 +36,10 @@ pub struct Intake<S: Segments> {
     successor: Option<SpoolReader<S::Mem>>,
     foreign: Option<Foreign>,
     met: Met,
+    /// What comes by a carrier, if one is used.
+    edge: Receiver,
+    message: Vec<u8>,
+    taken: Vec<u8>,
 }
 
 /// A spool under our name that is not of our record, or knows of durable entries that our record does not have.
@@ -53,8 +58,22 @@ impl<S: Segments + Clone> Intake<S> {
     pub fn new(segments: S, names: SegmentNames, log_id: u64, epoch: u32, next: u64) -> Intake<S> {
         let conv = PeerPage::new(segments.clone(), &names.pages[0], 0);
         let (spool, successor, foreign, met) = (None, None, None, Met::default());
-        let mut intake =
-            Intake { segments, names, log_id, epoch, next, conv, spool, successor, foreign, met };
+        let (edge, message, taken) = (Receiver::new(epoch, next), Vec::new(), Vec::new());
+        let mut intake = Intake {
+            segments,
+            names,
+            log_id,
+            epoch,
+            next,
+            conv,
+            spool,
+            successor,
+            foreign,
+            met,
+            edge,
+            message,
+            taken,
+        };
         intake.look();
         intake
     }
@@ -139,6 +158,52 @@ impl<S: Segments + Clone> Intake<S> {
         n
     }
 
+    /// The same for what has come by a carrier: as far as it is what the spool holds. Entries of a spool that is not there
+    /// stay in the carrier.
+    pub fn receive(&mut self, inlet: &mut dyn Inlet, out: &mut [u8]) -> usize {
+        if self.drained_here() && self.successor.is_some() {
+            self.spool = self.successor.take();
+            self.met.moved += 1;
+        }
+        let Some(spool) = self.spool.as_ref().filter(|spool| spool.head() > 0) else { return 0 };
+        let enough = out.len().saturating_sub(TURN_BYTES + LEN);
+        let truth = || Truth {
+            // Loaded after the bytes came: whoever sent them had accepted them.
+            head: spool.head(),
+            tail: spool.tail(),
+            ring: spool.ring(),
+            is_sure: spool.position().is_some(),
+        };
+        self.message.resize(TURN_BYTES, 0);
+        self.taken.clear();
+        self.edge.go_to(self.epoch, self.next);
+        self.edge.turn(inlet, &mut self.message, truth, enough, &mut self.taken);
+        let n = self.taken.len() / LEN;
+        if let Some(to) = out.get_mut(..self.taken.len()) {
+            to.copy_from_slice(&self.taken);
+            self.next += n as u64;
+        }
+        n
+    }
+
+    /// What was refused of what came by the carrier.
+    pub fn refused(&self) -> Refused {
+        self.edge.refused()
+    }
+
+    /// Is the entry that comes next accepted, and its slot damaged? Then what is sent of it is damaged too, and no carrier brings
+    /// it ever.
+    pub fn next_is_damaged(&self) -> bool {
+        let accepted = self.spool.as_ref().filter(|spool| spool.head() >= self.next);
+        accepted
+            .is_some_and(|spool| ring::copy_valid(spool.ring(), self.next, self.epoch, &mut [0; LEN]) == 0)
+    }
+
+    /// Does conv ask for a new epoch? Then nobody sends what the old one holds.
+    pub fn is_asked(&self) -> bool {
+        self.conv.get().and_then(|page| page.proposal()).is_some_and(|asked| asked.epoch > self.epoch)
+    }
+
     /// conv asks for a new epoch, and all that the old one holds has been taken. The caller makes the record durable,
     /// then the grant, and then calls [`Intake::granted`].
     pub fn proposal(&mut self) -> Option<Proposal> {
@@ -178,7 +243,11 @@ impl<S: Segments + Clone> Intake<S> {
 
     /// Everything accepted has been taken, as far as can be seen.
     pub fn drained(&self) -> bool {
-        self.spool.as_ref().is_none_or(|s| s.head() < self.next) && self.successor.is_none()
+        self.drained_here() && self.successor.is_none()
+    }
+
+    fn drained_here(&self) -> bool {
+        self.spool.as_ref().is_none_or(|s| s.head() < self.next)
     }
 
     /// Slots of the spool; without one the smallest there can be.

@@ -3,12 +3,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::messages::Message;
+use crate::sink::{Counted, Mailbox};
 
 /// Where journald takes messages.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
@@ -26,50 +25,9 @@ pub fn set_instance(instance: &str) {
     let _ = INSTANCE.set(instance.to_owned());
 }
 
-/// A socket for datagrams to a well-known path. It is named anew for each datagram, so a reader that was restarted is found
-/// again; and it never blocks, so one that does not read holds nobody up.
-pub struct Mailbox {
-    socket: UnixDatagram,
-    path: PathBuf,
-    /// Datagrams that found no room since that was last said.
-    lost: AtomicU64,
-}
-
-impl Mailbox {
-    /// To the socket at `path`.
-    ///
-    /// # Errors
-    /// There is nothing at `path`, or the system gives no socket.
-    pub fn at(path: &Path) -> io::Result<Mailbox> {
-        std::fs::metadata(path)?;
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        Ok(Mailbox { socket, path: path.into(), lost: AtomicU64::new(0) })
-    }
-
-    /// Sends it, and before it what `lost` makes of the number of those that found no room, if some did not. One that
-    /// finds none itself is counted.
-    ///
-    /// # Errors
-    /// It was not sent, and is not counted: nobody can read there at all.
-    pub fn send(&self, datagram: &[u8], lost: impl FnOnce(u64) -> Vec<u8>) -> io::Result<()> {
-        let missing = self.lost.swap(0, Ordering::Relaxed);
-        let said = if missing > 0 { self.put(&lost(missing)) } else { Ok(()) };
-        let not_said = if said.is_err() { missing } else { 0 };
-        let sent = said.and_then(|()| self.put(datagram));
-        let full = sent.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
-        self.lost.fetch_add(not_said + u64::from(full), Ordering::Relaxed);
-        if full { Ok(()) } else { sent }
-    }
-
-    fn put(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send_to(datagram, &self.path).map(|_| ())
-    }
-}
-
 /// The way to the journal.
 pub struct Journal {
-    mailbox: Mailbox,
+    mailbox: Counted<Mailbox>,
     program: &'static str,
 }
 
@@ -89,7 +47,7 @@ impl Journal {
     /// # Errors
     /// Those of [`Mailbox::at`].
     pub fn at(path: &Path, program: &'static str) -> io::Result<Journal> {
-        Ok(Journal { mailbox: Mailbox::at(path)?, program })
+        Ok(Journal { mailbox: Counted::new(Mailbox::at(path)?), program })
     }
 
     /// The beginning of a message: what every one has. `priority` is that of syslog, 0 to 7.
@@ -117,7 +75,7 @@ impl Journal {
             fields.0
         };
         if self.mailbox.send(&fields.0, lost).is_err() {
-            self.mailbox.lost.fetch_add(1, Ordering::Relaxed);
+            self.mailbox.miss();
         }
     }
 }
@@ -156,6 +114,8 @@ impl Fields {
 pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use std::os::unix::net::UnixDatagram;
+    use std::path::PathBuf;
     use std::time::Duration;
 
     /// A journald of our own.
@@ -252,7 +212,7 @@ pub(crate) mod tests {
             back.send(journal).unwrap();
         });
         let journal = came_back.recv_timeout(Duration::from_secs(60)).expect("it waits for its reader");
-        let lost = journal.mailbox.lost.load(Ordering::Relaxed);
+        let lost = journal.mailbox.lost();
         assert!(lost > 0 && lost < sent);
         // It reads again: all that found room is there, then the number of the others, then what is new.
         for i in 0..sent - lost {

@@ -16,6 +16,8 @@ pub mod audit;
 #[cfg(not(loom))]
 pub mod block;
 #[cfg(not(loom))]
+pub mod carrier;
+#[cfg(not(loom))]
 pub mod checkpoint;
 #[cfg(not(loom))]
 pub mod compress;
@@ -81,6 +83,8 @@ pub mod segment;
 pub mod segment_file;
 #[cfg(not(loom))]
 pub mod settings;
+#[cfg(not(loom))]
+pub mod sink;
 #[cfg(not(loom))]
 pub mod snapshot;
 #[cfg(not(loom))]

@@ -1,11 +1,12 @@
 //! Where log lines go, in the form of their reader: to the journal with fields if standard error leads there; to syslog if
 //! that is asked for; else to standard error.
 //!
-//! On a terminal levels have colours; else they are words. The data path never logs: lines are for events, at most a few a
-//! second. A line's keys become fields of the journal, its `id` (a [`Message`]) its MESSAGE_ID.
+//! No message ever waits for its reader, on none of these ways: what finds no room is counted, and that is said before the
+//! next one that does. On a terminal levels have colours; else they are words. The data path never logs: lines are for
+//! events, at most a few a second. A line's keys become fields of the journal, its `id` (a [`Message`]) its MESSAGE_ID.
 #![forbid(unsafe_code)]
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Stderr};
 use std::path::Path;
 
 use log::kv::{Key, Value, VisitSource};
@@ -13,6 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::journal::{Fields, Journal};
 use crate::messages::Message;
+use crate::sink::{Counted, Lines, Stream};
 use crate::syslog::{self, Syslog};
 
 /// Target of lines that only the log of a service keeps, `log::info!(target: SERVICE, ...)`: who runs a pipeline by hand
@@ -36,7 +38,8 @@ enum Way {
 struct Sink {
     program: &'static str,
     way: Way,
-    /// On standard error.
+    /// Standard error, and how lines look there.
+    stderr: Counted<Lines<Stderr>>,
     style: Style,
 }
 
@@ -86,8 +89,13 @@ impl Sink {
             Way::Stderr => false,
         };
         if !said {
-            // One write for one line, so that the lines of several daemons do not mix; nobody to tell if it fails.
-            let _ = std::io::stderr().write_all(self.line(record.level(), priority, &text).as_bytes());
+            let line = |level, priority, text: &str| self.line(level, priority, text).into_bytes();
+            let lost = |n| {
+                let text = format!("{n} messages of this process are not here: nobody read them in time");
+                line(Level::Warn, 4, &text)
+            };
+            // Nobody is left to tell if it fails.
+            let _ = self.stderr.send(&line(record.level(), priority, &text), lost);
         }
     }
 
@@ -174,7 +182,8 @@ pub fn start(program: &'static str, level: LevelFilter, to_syslog: bool) {
     };
     log::set_max_level(level);
     // Fails only when called twice; then the first one stays.
-    let _ = log::set_boxed_logger(Box::new(Sink { program, way, style }));
+    let stderr = Counted::new(Lines::on(Stream::of(stderr)));
+    let _ = log::set_boxed_logger(Box::new(Sink { program, way, stderr, style }));
 }
 
 #[cfg(test)]
@@ -182,10 +191,15 @@ mod tests {
     use super::*;
     use crate::journal::tests::Reader;
 
+    fn sink(way: Way, style: Style) -> Sink {
+        let stderr = Counted::new(Lines::on(Stream::of(std::io::stderr())));
+        Sink { program: "ipc-log", way, stderr, style }
+    }
+
     #[test]
     fn lines_are_as_their_reader_wants_them() {
         let line = |style, level| {
-            let sink = Sink { program: "ipc-log", way: Way::Stderr, style };
+            let sink = sink(Way::Stderr, style);
             sink.line(level, priority(level, None), &one_line("disk\nfull"))
         };
         assert_eq!(line(Style::Prefixed, Level::Error), "<3>disk\u{fffd}full\n");
@@ -208,7 +222,7 @@ mod tests {
     fn the_journal_gets_id_priority_and_every_key() {
         let reader = Reader::new();
         let way = Way::Journal(Journal::at(&reader.path(), "ipc-log").unwrap());
-        let sink = Sink { program: "ipc-log", way, style: Style::Prefixed };
+        let sink = sink(way, Style::Prefixed);
         for (level, id, priority) in [
             (Level::Error, Message::DiskFull, "3"),
             (Level::Warn, Message::Recovered, "4"),
@@ -233,7 +247,7 @@ mod tests {
     fn syslog_gets_the_priority_and_one_line() {
         let reader = Reader::new();
         let way = Way::Syslog(Syslog::at(&reader.path(), "ipc-log").unwrap());
-        let sink = Sink { program: "ipc-log", way, style: Style::Plain };
+        let sink = sink(way, Style::Plain);
         log(&sink, SERVICE, Level::Warn, Message::DiskBack, format_args!("a\nb"));
         let line = format!("<29>ipc-log[{}]: a\u{fffd}b", std::process::id());
         assert_eq!(String::from_utf8(reader.datagram()).unwrap(), line);

@@ -64,6 +64,8 @@ messages! {
     Recovered = "a7dd54f849e54137943e3daeb900cf69",
     /// Durable entries are damaged.
     Damaged = "a97a18f068e24eb4b2d3d455060cc388",
+    /// Accepted entries were damaged in the spool: a CORRUPT entry stands in the place of each.
+    DamagedInSpool = "9d69fbf94d824f7d95218c37504f62b5",
     /// A daemon waits for another one.
     Waiting = "a2e7c222777e4a20926d57d422bf8bdd",
     /// log has gone while conv goes on.

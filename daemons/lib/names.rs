@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Longest name of an instance, in bytes.
@@ -34,6 +35,15 @@ impl Role {
             Role::Log => "log",
             Role::Stat => "stat",
             Role::Report => "report",
+        }
+    }
+
+    /// Who sends to it; `None`: nobody, conv has a source.
+    pub const fn sender(self) -> Option<Role> {
+        match self {
+            Role::Conv => None,
+            Role::Log | Role::Stat => Some(Role::Conv),
+            Role::Report => Some(Role::Stat),
         }
     }
 
@@ -224,6 +234,48 @@ impl Names {
     /// The segment name of the snapshot register, without directory.
     pub fn snapshot(&self) -> String {
         self.segment_name("snapshot")
+    }
+
+    /// The POSIX message queue at which a role listens.
+    pub fn queue(&self, role: Role) -> String {
+        format!("/{}", self.segment_name(role.name()))
+    }
+
+    /// The FIFO at which a role listens.
+    pub fn fifo(&self, role: Role) -> PathBuf {
+        self.run_dir.join(format!("{role}.fifo"))
+    }
+
+    /// The directory in which a role makes its socket: the role's own.
+    pub fn socket_dir(&self, role: Role) -> PathBuf {
+        self.run_dir.join(role.name())
+    }
+
+    /// The socket at which a role listens.
+    pub fn socket(&self, role: Role) -> PathBuf {
+        self.socket_dir(role).join("socket")
+    }
+
+    /// The file that says which System V queue a role listens at.
+    pub fn sysv(&self, role: Role) -> PathBuf {
+        self.run_dir.join(format!("{role}.sysv"))
+    }
+
+    /// Who must own what belongs to a role: this user; for the machine the role's user, to whom the superuser has given the
+    /// role's lock, in a directory where nobody else can make one.
+    pub fn owner(&self, role: Role) -> Option<u32> {
+        match self.scope {
+            Scope::User => Some(rustix::process::geteuid().as_raw()),
+            Scope::System => std::fs::symlink_metadata(self.lock(role)).ok().map(|meta| meta.uid()),
+        }
+    }
+
+    /// The mode of what a role listens at: it reads, and who sends to it writes.
+    pub fn inlet_mode(&self) -> u32 {
+        match self.scope {
+            Scope::User => 0o600,
+            Scope::System => 0o620,
+        }
     }
 
     /// The lock of a role: who holds it is that role.

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use system::Owners;
 
+use crate::address::Address;
+use crate::carrier::{self, CarrierError};
 use crate::lock::{Lock, LockError};
 use crate::names::{Names, Role, Scope, shm_path};
 use crate::segment::{self, Access, SHM, Segments, Shm};
@@ -70,6 +72,9 @@ pub enum ObjectsError {
     /// A lock cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// What a role listens at cannot be made or removed.
+    #[error(transparent)]
+    Carrier(#[from] CarrierError),
     /// The spool holds entries that are not durable.
     #[error(
         "the spool {path} holds {at_risk} accepted entries that are not in the record: it stays. Start the pipeline again to make them durable, or give them up with `ipc-pipeline objects remove --abandon {arguments}`"
@@ -116,7 +121,7 @@ fn make_private(dir: &Path) -> Result<(), ObjectsError> {
 /// What may exist of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// spool, page, snapshot, lock or manifest.
+    /// spool, page, snapshot, lock, manifest; or queue, fifo, socket, sysv of a carrier.
     pub kind: &'static str,
     /// Where it is.
     pub path: PathBuf,
@@ -126,7 +131,8 @@ pub struct Object {
     pub role: Option<Role>,
 }
 
-/// All objects of an instance, whether they are there or not; the spool first, as it is removed first.
+/// All objects of an instance, the spool first, as it is removed first: segments and locks whether they are there or not, of what
+/// roles listen at what is there.
 pub fn list(names: &Names) -> Vec<Object> {
     let object = |kind, path: PathBuf, role| {
         let size = std::fs::symlink_metadata(&path).ok().map(|m| m.len());
@@ -138,13 +144,32 @@ pub fn list(names: &Names) -> Vec<Object> {
     ];
     all.extend(Role::ALL.map(|role| object("page", shm_path(&names.page(role)), Some(role))));
     all.extend(Role::ALL.map(|role| object("lock", names.lock(role), Some(role))));
+    for role in Role::ALL.into_iter().filter(|role| role.sender().is_some()) {
+        let found = carrier::list(names, role).into_iter().filter(|found| found.size.is_some());
+        all.extend(found.map(|f| Object { kind: f.kind, path: f.path, size: f.size, role: Some(role) }));
+    }
     all.push(object("manifest", names.manifest(), None));
     all
 }
 
-/// Makes everything that is missing: directories, locks, and an empty file for each segment name, so that the name is
-/// taken; then the manifest of what there is.
-pub fn create(names: &Names) -> Result<(), ObjectsError> {
+impl Object {
+    /// Is it a segment in /dev/shm?
+    fn is_segment(&self) -> bool {
+        self.path.parent() == Some(Path::new(SHM))
+    }
+
+    /// Is it what a role listens at?
+    fn is_carrier(&self) -> bool {
+        self.role.is_some() && !self.is_segment() && self.kind != "lock"
+    }
+}
+
+/// Where each role listens that is sent something.
+pub type Listeners = [(Role, Address)];
+
+/// Makes everything that is missing: directories, locks, an empty file for each segment name, so that the name is taken, and
+/// what the roles listen at; then the manifest of what there is.
+pub fn create(names: &Names, listeners: &Listeners) -> Result<(), ObjectsError> {
     let owners = Owners::of(names)?;
     make_directories(names)?;
     let _lock = Lock::take(&names.objects_lock(), Duration::from_secs(5))?;
@@ -154,9 +179,12 @@ pub fn create(names: &Names) -> Result<(), ObjectsError> {
         owners.give(&path, role).map_err(io_error("give to its role", &path))?;
     }
     for object in list(names) {
-        if let Some(role) = object.role.filter(|_| object.kind != "lock" && object.size.is_none()) {
+        if let Some(role) = object.role.filter(|_| object.is_segment() && object.size.is_none()) {
             reserve(names, &object.path, role, &owners)?;
         }
+    }
+    for (role, address) in listeners {
+        carrier::make(names, *role, *address, owners.of_inlet(*role)?)?;
     }
     write_manifest(names)
 }
@@ -180,7 +208,7 @@ fn write_manifest(names: &Names) -> Result<(), ObjectsError> {
 
 /// Puts right what is missing or of the wrong type, for these roles as far as they do not live: what is no plain file of its
 /// owner is renamed aside, leftovers of killed daemons are removed, then everything missing is made.
-pub fn repair(names: &Names, roles: &[Role]) -> Result<Vec<String>, ObjectsError> {
+pub fn repair(names: &Names, listeners: &Listeners, roles: &[Role]) -> Result<Vec<String>, ObjectsError> {
     let owners = Owners::of(names)?;
     make_directories(names)?;
     let mut done = Vec::new();
@@ -192,17 +220,37 @@ pub fn repair(names: &Names, roles: &[Role]) -> Result<Vec<String>, ObjectsError
         done.extend(
             sweep(names, role).into_iter().map(|path| format!("removed the leftover {}", path.display())),
         );
-        let own = list(names).into_iter().filter(|o| o.role == Some(role) && o.kind != "lock");
-        for object in own {
+        for object in list(names).into_iter().filter(|o| o.role == Some(role)) {
             let found = std::fs::symlink_metadata(&object.path);
-            if found.is_ok_and(|found| !found.is_file() || !owners.owns(role, &found)) {
+            if object.is_segment() && found.is_ok_and(|found| !found.is_file() || !owners.owns(role, &found))
+            {
                 let aside = segment::aside(&object.path);
                 std::fs::rename(&object.path, &aside).map_err(io_error("rename aside", &object.path))?;
                 done.push(format!("renamed {} to {}", object.path.display(), aside.display()));
             }
         }
+        done.extend(remove_strange_inlet(names, role, listeners)?);
     }
-    create(names)?;
+    create(names, listeners)?;
+    Ok(done)
+}
+
+/// What a role listens at and cannot be opened is removed: nothing of worth is in it, for all of it is in the spool.
+fn remove_strange_inlet(
+    names: &Names,
+    role: Role,
+    listeners: &Listeners,
+) -> Result<Vec<String>, ObjectsError> {
+    let mut done = Vec::new();
+    for (_, address) in listeners.iter().filter(|(receiver, _)| *receiver == role) {
+        if carrier::is_strange(names, role, *address) {
+            for object in list(names).into_iter().filter(|o| o.role == Some(role) && o.is_carrier()) {
+                if carrier::remove(names, role, object.kind)? {
+                    done.push(format!("removed the strange {}", object.path.display()));
+                }
+            }
+        }
+    }
     Ok(done)
 }
 
@@ -299,7 +347,15 @@ pub fn remove(
     let mut removed = Vec::new();
     let segments: Vec<String> =
         [names.spool(), names.snapshot()].into_iter().chain(Role::ALL.map(|r| names.page(r))).collect();
-    let paths = list(names).into_iter().map(|o| o.path).chain(leftovers(&segments)).chain(manifest(names));
+    for object in list(names).into_iter().filter(Object::is_carrier) {
+        if let Some(role) = object.role
+            && carrier::remove(names, role, object.kind)?
+        {
+            removed.push(object.path);
+        }
+    }
+    let files = list(names).into_iter().filter(|o| !o.is_carrier());
+    let paths = files.map(|o| o.path).chain(leftovers(&segments)).chain(manifest(names));
     for path in paths.chain([names.objects_lock()]) {
         match std::fs::remove_file(&path) {
             Ok(()) => removed.push(path),

@@ -132,9 +132,23 @@ pub const COUNTER_NAMES: [&[&str]; 4] = [
         "remade",
         "woken",
         "buffered",
+        "carried",
     ],
-    &["folded", "replayed", "snapshots", "checkpoints", "remade", "woken", "refolded"],
-    &["printed", "superseded", "remade", "woken", "alarms", "commands", "commands_failed"],
+    &[
+        "folded",
+        "replayed",
+        "snapshots",
+        "checkpoints",
+        "remade",
+        "woken",
+        "refolded",
+        "carried",
+        "duplicate",
+        "gap",
+        "bad",
+        "injected",
+    ],
+    &["printed", "superseded", "remade", "woken", "alarms", "commands", "commands_failed", "refused"],
 ];
 
 /// conv asks for a new epoch.
@@ -272,7 +286,7 @@ impl<M: Memory> Page<M> {
         self.store(RECEIVED, seq);
     }
 
-    /// Highest durable seq, if both of its words agree.
+    /// Of log the highest durable seq, of stat the highest one in its statistics, if both of its words agree.
     pub fn durable(&self) -> Option<u64> {
         let (durable, complement) = (self.load(DURABLE), self.load(DURABLE + 1));
         (durable == !complement).then_some(durable)

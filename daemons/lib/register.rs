@@ -147,6 +147,15 @@ impl<S: Segments> RegisterReader<S> {
         None
     }
 
+    /// Is it this snapshot that stands, or stood last, in the register? Nothing else was ever said by stat.
+    pub fn holds(&self, snapshot: &Snapshot) -> bool {
+        let Some(memory) = &self.memory else { return false };
+        let newest = version(memory.words()).load(Ordering::Acquire);
+        let kept = newest.saturating_sub(1).max(1)..=newest;
+        let rows = rows_of(slot(memory.words(), snapshot.version));
+        kept.contains(&snapshot.version) && rows == snapshot.encode()
+    }
+
     /// The word that changes with every snapshot.
     pub fn version_word(&self) -> Option<&AtomicU64> {
         self.memory.as_ref().map(|m| version(m.words()))

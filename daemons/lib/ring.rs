@@ -117,6 +117,13 @@ pub fn accepted(ring: Ring) -> u64 {
     ring.head.load(Ordering::Acquire)
 }
 
+/// Copies entries `from ..` into `out` (whole entries) as they are now: for the producer, who wrote them.
+pub fn copy(ring: Ring, from: u64, out: &mut [u8]) {
+    for (seq, bytes) in (from..).zip(out.as_chunks_mut::<LEN>().0) {
+        *bytes = ring.load(seq).to_bytes();
+    }
+}
+
 /// Copies entries `from ..` into `out` (whole entries) as long as they are valid: right seq, right epoch, right CRC.
 /// All of them must be accepted. Returns how many were copied.
 ///

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -138,21 +137,21 @@ impl Shm {
     }
 
     /// Up to `most` bytes of a segment, as they are now.
+    ///
+    /// # Errors
+    /// NotFound: there is none, or only a placeholder. PermissionDenied: what has the name is no proper file of its owner.
+    /// Else that of the system.
     pub fn bytes(&self, name: &str, most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(name, Access::Read)?.take(most as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Who must own a segment: this user; or the user of its role, to whom the superuser has given the role's lock, in a
-    /// directory where nobody else can make one.
+    /// Who must own a segment of this name.
     fn owner(&self, name: &str) -> Option<u32> {
         match self.names.scope() {
             Scope::User => Some(rustix::process::geteuid().as_raw()),
-            Scope::System => {
-                let lock = self.names.lock(self.names.role_of(name)?);
-                std::fs::symlink_metadata(lock).ok().map(|meta| meta.uid())
-            }
+            Scope::System => self.names.owner(self.names.role_of(name)?),
         }
     }
 
@@ -177,10 +176,14 @@ impl Shm {
         };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(Shm::path(name), flags, Mode::empty())?);
-        if !self.is_proper(name, &rustix::fs::fstat(&file)?) {
-            return Err(io::ErrorKind::PermissionDenied.into());
+        let stat = rustix::fs::fstat(&file)?;
+        if self.is_proper(name, &stat) {
+            return Ok(file);
         }
-        Ok(file)
+        let is_placeholder =
+            stat.st_size == 0 && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let why = if is_placeholder { io::ErrorKind::NotFound } else { io::ErrorKind::PermissionDenied };
+        Err(why.into())
     }
 
     /// A private segment under a name that nobody knows yet.

@@ -283,6 +283,12 @@ impl Snapshot {
     }
 }
 
+/// The version that a row belongs to; `None`: it is damaged, or no row.
+pub fn version_of(row: &[u8]) -> Option<u64> {
+    let row: &[u8; ROW_LEN] = row.first_chunk()?;
+    (crc32c::crc32c(&row[..CRC_AT]) == get_u32(row, CRC_AT)).then(|| get_u64(row, 8))
+}
+
 /// How many rows the snapshot at the beginning of `slot` says it has.
 pub fn rows_in(slot: &[u8]) -> usize {
     get_u16(slot, 22) as usize

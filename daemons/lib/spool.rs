@@ -274,7 +274,8 @@ impl<M: Memory> SpoolWriter<M> {
         Some(SpoolWriter { header, producer, pushed: head, position, drops, feed, feed_seq, memory })
     }
 
-    fn ring(&self) -> Ring<'_> {
+    /// The slots, to be read: who sends entries by a carrier reads them here.
+    pub fn ring(&self) -> Ring<'_> {
         ring(self.memory.words(), self.header.capacity)
     }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::journal::Mailbox;
+use crate::sink::{Counted, Mailbox};
 
 /// Where syslog daemons take lines.
 pub const SOCKET: &str = "/dev/log";
@@ -13,7 +13,7 @@ const DAEMON: u8 = 3 << 3;
 
 /// The way to the syslog daemon.
 pub struct Syslog {
-    mailbox: Mailbox,
+    mailbox: Counted<Mailbox>,
     program: &'static str,
 }
 
@@ -23,7 +23,7 @@ impl Syslog {
     /// # Errors
     /// Those of [`Mailbox::at`].
     pub fn at(path: &Path, program: &'static str) -> io::Result<Syslog> {
-        Ok(Syslog { mailbox: Mailbox::at(path)?, program })
+        Ok(Syslog { mailbox: Counted::new(Mailbox::at(path)?), program })
     }
 
     /// Sends a line. One that finds no room is counted, and the next one says how many.

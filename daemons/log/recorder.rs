@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipc_pipeline::carrier::Listening;
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, Said, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Told, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -43,6 +44,12 @@ const DRAIN_NS: u64 = 5_000_000_000;
 
 struct Recorder {
     intake: Intake<Shm>,
+    /// Where entries come by a carrier; `None`: they are read in the spool.
+    listening: Option<Listening>,
+    /// conv does not send any more, or we are to end: what is in the spool is read there, whatever the carrier (rule E9).
+    straight: bool,
+    /// Entries that came by the carrier.
+    carried: u64,
     shared: Arc<Shared>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
@@ -53,6 +60,8 @@ struct Recorder {
     granting: bool,
     /// Generation of the spool that the page shows as mapped.
     mapped: u64,
+    /// What was told of entries that were damaged in the spool.
+    damage: Told,
     waiting: Waiting,
     patience: Patience,
     remade: Remade,
@@ -63,7 +72,9 @@ struct Recorder {
 pub fn run(context: &mut Context) -> Result<(), Failure> {
     let page =
         OwnPage::open(context.shm.clone(), &context.names.page(Role::Log), 1).map_err(Failure::system)?;
-    page.set_address(&context.config.edge.log.to_string());
+    let address = context.config.edge.log;
+    let listening = Listening::open(&context.names, Role::Log, address).map_err(daemon::unheard)?;
+    page.set_address(&address.to_string());
     context.ready();
     let shared = Arc::new(Shared::new(page));
     let mut remade = Remade::default();
@@ -83,6 +94,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let buffers = (0..CHUNKS).map(|_| vec![0; CHUNK * LEN].into()).collect();
     let mut recorder = Recorder {
         intake,
+        listening,
+        straight: false,
+        carried: 0,
         shared,
         jobs: to_writer,
         done,
@@ -90,6 +104,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         rewinds: 0,
         granting: false,
         mapped: 0,
+        damage: Told::default(),
         waiting: Waiting::default(),
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade,
@@ -277,6 +292,7 @@ impl Recorder {
             if looks.is_due(now) {
                 context.check_lock()?;
                 self.check_record()?;
+                self.look_at_edge(drain.is_some(), now)?;
                 self.look(context, now, drain.is_some(), &mut said);
             }
             self.collect();
@@ -285,6 +301,7 @@ impl Recorder {
                 self.answer_proposal();
             }
             if context.stopping() {
+                self.straight = true;
                 let drain = drain.get_or_insert_with(|| self.begin_drain(now));
                 if self.drained(drain, now) {
                     return Ok(());
@@ -303,6 +320,32 @@ impl Recorder {
         }
         let text = "the record was removed or replaced while it was being written: ending, to look at what is there now";
         Err(Failure::new(EXIT_OBJECT, text))
+    }
+
+    /// Rules E4 and E9: is what we listen at still there, and is there somebody who sends?
+    fn look_at_edge(&mut self, draining: bool, now: u64) -> Result<(), Failure> {
+        let Some(listening) = &mut self.listening else { return Ok(()) };
+        self.remade.note_listening(listening.look().map_err(daemon::unheard)?);
+        let conv = self.intake.conv().get();
+        let sends = conv.is_some_and(|page| {
+            page.state() != Some(State::Ended) && now.saturating_sub(page.beat()) < SILENT_NS
+        });
+        self.straight = draining || !sends;
+        Ok(())
+    }
+
+    /// What has come by the carrier; from the spool what is not sent any more.
+    fn receive(&mut self, buffer: &mut [u8]) -> usize {
+        let Some(listening) = &mut self.listening else { return self.intake.take(buffer) };
+        match self.intake.receive(listening.inlet(), buffer) {
+            0 if self.straight || self.intake.is_asked() || self.intake.next_is_damaged() => {
+                self.intake.take(buffer)
+            }
+            n => {
+                self.carried += n as u64;
+                n
+            }
+        }
     }
 
     /// What the disk thread has done.
@@ -333,7 +376,7 @@ impl Recorder {
     /// Takes what is new in the spool, if there is a buffer for it.
     fn take(&mut self) -> bool {
         let Some(mut buffer) = self.buffers.pop() else { return false };
-        let n = self.intake.take(&mut buffer);
+        let n = self.receive(&mut buffer);
         if n == 0 {
             self.buffers.push(buffer);
             return false;
@@ -377,6 +420,12 @@ impl Recorder {
             Duration::from_millis(10)
         } else if let Some(word) = self.intake.head_word().filter(|_| self.intake.state() != State::NoSpool) {
             let seen = self.intake.next() - 1;
+            // What cannot be waited for is on its way as soon as the spool has more.
+            let is_coming =
+                |listening: &&Listening| listening.can_wait() || word.load(Ordering::Acquire) > seen;
+            if let Some(listening) = self.listening.as_ref().filter(is_coming).filter(|_| !self.straight) {
+                return listening.wait(rest);
+            }
             if self.patience.spin(word, seen) {
                 return;
             }
@@ -415,25 +464,28 @@ impl Recorder {
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
         // Whatever was done to the word: conv may have nothing else to wait for.
         page.set_durable(durable);
-        let (met, buffered) = (self.intake.met(), received.saturating_sub(durable));
+        let (met, refused, buffered) =
+            (self.intake.met(), self.intake.refused(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
             bytes,
             commits,
             longest,
-            0,
-            0,
-            0,
-            0,
-            met.corrupt,
+            refused.duplicate,
+            refused.gap,
+            refused.bad,
+            refused.injected,
+            met.corrupt + refused.corrupt,
             full,
             errors,
             self.remade.count(),
             self.woken,
             buffered,
+            self.carried,
         ]);
         drop(page);
         self.tell(state, now, said);
+        self.tell_of_damage(met.corrupt, now);
         if context.notifier.status_due(now) {
             let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
             context.notifier.status(now, &text);
@@ -476,6 +528,15 @@ impl Recorder {
         }
     }
 
+    fn tell_of_damage(&mut self, corrupt: u64, now: u64) {
+        if let Some(entries) = self.damage.news(corrupt, now) {
+            log::error!(
+                id = Message::DamagedInSpool, entries;
+                "accepted entries were damaged in the spool: {entries}; the record has a CORRUPT entry in the place of each"
+            );
+        }
+    }
+
     /// Told to stop: all that is accepted by now has to become durable.
     fn begin_drain(&mut self, now: u64) -> Drain {
         // The spool may have got its name since the last look: a short source fills it and ends in no time.
@@ -506,6 +567,7 @@ impl Recorder {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
+        self.tell_of_damage(self.intake.met().corrupt, begun);
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));

@@ -1,11 +1,11 @@
 //! The command that is run when an alarm begins or ends: without a shell, one at a time, in a thread of its own.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,14 +18,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::alarms::Event;
 
-/// Events that may wait for the command; more are told, but not given to it.
+/// Events that may wait for the command; of more the oldest that are out of date are left out.
 const WAITING_MAX: usize = 64;
+/// The thread waits no longer without looking around.
+const LOOK: Duration = Duration::from_millis(200);
 /// At the end the command has so long.
 const LAST: Duration = Duration::from_secs(2);
 
 /// Our end of the thread.
 pub struct Runner {
-    sender: Option<SyncSender<Event>>,
     thread: JoinHandle<()>,
     shared: Arc<Shared>,
 }
@@ -36,10 +37,36 @@ struct Shared {
     /// How often it was run, and how often in vain.
     run: AtomicU64,
     failed: AtomicU64,
+    /// What waits for it, and who rings when that changes.
+    queue: Mutex<Queue>,
+    bell: Condvar,
     /// The command that runs now. While this is locked its number is its own.
     running: Mutex<Option<Pid>>,
-    /// It is not to run again.
-    over: AtomicBool,
+}
+
+/// The events that wait for the command, the oldest first.
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    /// There will be no more.
+    closed: bool,
+}
+
+impl Queue {
+    /// Puts it behind those that wait. What has to be left out for it is the oldest that is out of date: behind it another one
+    /// of its channel waits. So the last word about each channel always stays.
+    fn put(&mut self, event: Event) -> Option<Event> {
+        self.events.push_back(event);
+        if self.events.len() <= WAITING_MAX {
+            return None;
+        }
+        let is_old = |(at, event): &(usize, &Event)| {
+            self.events.iter().skip(at + 1).any(|newer| newer.channel == event.channel)
+        };
+        // There is one: there are fewer channels than places.
+        let at = self.events.iter().enumerate().find(is_old).map_or(0, |(at, _)| at);
+        self.events.remove(at)
+    }
 }
 
 /// What the thread runs.
@@ -58,7 +85,6 @@ impl Runner {
                 format!("report.command: there is no program {name:?}; install it, or name another one");
             return Err(Failure::config(text));
         }
-        let (sender, events) = sync_channel(WAITING_MAX);
         let shared = Arc::new(Shared::default());
         let plan = Plan {
             command: config.command.clone(),
@@ -66,20 +92,21 @@ impl Runner {
             instance: instance.to_owned(),
         };
         let theirs = shared.clone();
-        let thread =
-            thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &events, &theirs));
+        let thread = thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &theirs));
         let thread = thread.map_err(|e| Failure::system(format!("cannot start a thread: {e}")))?;
-        Ok(Some(Runner { sender: Some(sender), thread, shared }))
+        Ok(Some(Runner { thread, shared }))
     }
 
     /// Gives it an event; it is run when those before it are done.
     pub fn tell(&self, event: Event) {
-        let taken = self.sender.as_ref().is_some_and(|sender| sender.try_send(event).is_ok());
-        if !taken {
+        let left_out = self.shared.queue().put(event);
+        self.shared.bell.notify_one();
+        if let Some(event) = left_out {
             self.shared.failed.fetch_add(1, Ordering::Relaxed);
             log::warn!(
                 id = Message::CommandFailed;
-                "report.command is too slow: {WAITING_MAX} alarms wait for it, this one is not given to it"
+                "report.command is too slow: {WAITING_MAX} alarms wait for it; \"{}\" is not given to it, what came of that channel since then is",
+                event.text
             );
         }
     }
@@ -90,21 +117,44 @@ impl Runner {
     }
 
     /// Waits a little until all events are dealt with. What still runs then is killed.
-    pub fn finish(mut self) {
-        self.sender = None;
+    pub fn finish(self) {
+        self.shared.queue().closed = true;
+        self.shared.bell.notify_one();
         let begun = Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < LAST {
             thread::sleep(Duration::from_millis(5));
         }
         if !self.thread.is_finished() {
-            log::warn!(id = Message::CommandFailed; "report.command still runs at the end: it is killed");
-            self.shared.over.store(true, Ordering::Relaxed);
+            let left_out = std::mem::take(&mut self.shared.queue().events).len();
+            self.shared.failed.fetch_add(left_out as u64, Ordering::Relaxed);
+            log::warn!(
+                id = Message::CommandFailed;
+                "report.command still runs at the end: it is killed; alarms that waited for it and are not given to it: {left_out}"
+            );
             self.shared.kill();
         }
     }
 }
 
 impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next event; `None`: there will be none.
+    fn next(&self) -> Option<Event> {
+        let mut queue = self.queue();
+        loop {
+            match queue.events.pop_front() {
+                None if !queue.closed => {
+                    let rung = self.bell.wait_timeout(queue, LOOK);
+                    (queue, _) = rung.unwrap_or_else(PoisonError::into_inner);
+                }
+                next => return next,
+            }
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, Option<Pid>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,8 +167,8 @@ impl Shared {
     }
 }
 
-fn serve(plan: &Plan, events: &Receiver<Event>, shared: &Shared) {
-    for event in events.iter().take_while(|_| !shared.over.load(Ordering::Relaxed)) {
+fn serve(plan: &Plan, shared: &Shared) {
+    while let Some(event) = shared.next() {
         shared.run.fetch_add(1, Ordering::Relaxed);
         if let Err(why) = plan.run(&event, shared) {
             shared.failed.fetch_add(1, Ordering::Relaxed);
@@ -263,6 +313,7 @@ mod tests {
         // The last process that could write there has gone, and there is no other one.
         assert!(ends_within(&read, Duration::from_secs(20)).unwrap());
         assert_eq!(shared.run.load(Ordering::Relaxed), 1);
+        assert!(shared.failed.load(Ordering::Relaxed) >= 1, "the one that waited is counted");
     }
 
     #[test]
@@ -281,16 +332,35 @@ mod tests {
     }
 
     #[test]
-    fn events_that_cannot_wait_are_counted() {
+    fn events_that_cannot_wait_are_counted_and_the_last_of_each_channel_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let go = dir.path().join("go");
-        let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+        let [go, out] = ["go", "out"].map(|name| dir.path().join(name));
+        let script = format!("cat >> {}; until [ -e {} ]; do sleep 0.01; done", out.display(), go.display());
         let runner = Runner::start(&config(&["sh", "-c", &script], 60_000), "x").unwrap().unwrap();
-        (0..WAITING_MAX + 10).for_each(|_| runner.tell(event("e")));
-        // One may have been taken off already.
-        assert!([9, 10].contains(&runner.counts()[1]));
+        runner.tell(event("first"));
+        let begun = Instant::now();
+        while std::fs::read_to_string(&out).unwrap_or_default() != "first\n" {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Nothing is newer than the only word about another channel, however old it is.
+        runner.tell(Event { channel: "other".into(), ..event("rare") });
+        (0..2 * WAITING_MAX).for_each(|i| runner.tell(event(&i.to_string())));
+        runner.tell(event("ok"));
+        let left_out = WAITING_MAX + 2;
+        assert_eq!(runner.counts(), [1, left_out as u64]);
+        let shared = runner.shared.clone();
         std::fs::write(go, "").unwrap();
+        // More time than `finish` gives: all that waited has to be seen.
+        while !shared.queue().events.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(5));
+        }
         runner.finish();
+        let kept = (left_out..2 * WAITING_MAX).map(|i| i.to_string());
+        let kept = ["first".to_owned(), "rare".to_owned()].into_iter().chain(kept).chain(["ok".to_owned()]);
+        assert_eq!(std::fs::read_to_string(out).unwrap(), kept.map(|text| text + "\n").collect::<String>());
+        assert_eq!(shared.failed.load(Ordering::Relaxed), left_out as u64);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+mod arrivals;
 mod command;
 mod csv;
 mod feed;

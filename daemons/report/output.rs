@@ -1,26 +1,24 @@
 //! Standard output, written without waiting for whoever reads it: a pipe or a terminal takes what fits, the rest follows.
 #![forbid(unsafe_code)]
 
-use std::io::{self, Stdout};
+use std::io::{self, ErrorKind, Stdout};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use ipc_pipeline::sink::Stream;
 
-/// What a pipe that is ready takes at least without waiting.
-const PIECE: usize = 4096;
 /// At the end a reader that takes nothing is waited for no longer.
 const LAST: Duration = Duration::from_millis(500);
 
 /// Standard output and what it has not taken yet.
 pub struct Output {
-    stdout: Stdout,
+    stdout: Stream<Stdout>,
     rest: Vec<u8>,
 }
 
 impl Output {
     /// Of this process. Nothing else in it may write there.
     pub fn new() -> Output {
-        Output { stdout: io::stdout(), rest: Vec::new() }
+        Output { stdout: Stream::of(io::stdout()), rest: Vec::new() }
     }
 
     /// Has everything been taken?
@@ -33,15 +31,13 @@ impl Output {
     /// # Errors
     /// Those of writing, such as a broken pipe.
     pub fn go_on(&mut self) -> io::Result<bool> {
-        while self.is_ready(Duration::ZERO) {
-            if self.rest.is_empty() {
-                return Ok(true);
-            }
-            let piece = self.rest.get(..PIECE).unwrap_or(&self.rest);
-            let taken = rustix::io::retry_on_intr(|| rustix::io::write(&self.stdout, piece))?;
-            self.rest.drain(..taken);
+        while !self.rest.is_empty() {
+            match self.stdout.write(&self.rest) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
+                taken => self.rest.drain(..taken?),
+            };
         }
-        Ok(false)
+        Ok(self.stdout.is_ready(Duration::ZERO))
     }
 
     /// Writes this behind the rest, as far as it is taken at once.
@@ -61,7 +57,7 @@ impl Output {
         let mut last = Instant::now();
         while !self.rest.is_empty() && last.elapsed() < LAST {
             let before = self.rest.len();
-            if self.is_ready(LAST / 10) {
+            if self.stdout.is_ready(LAST / 10) {
                 self.go_on()?;
             }
             if self.rest.len() < before {
@@ -69,13 +65,5 @@ impl Output {
             }
         }
         Ok(())
-    }
-
-    /// Would a piece be taken without waiting for longer than this?
-    fn is_ready(&self, wait: Duration) -> bool {
-        let mut fds = [PollFd::new(&self.stdout, PollFlags::OUT)];
-        let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
-        // An error is found by the write itself.
-        rustix::event::poll(&mut fds, Some(&wait)).map_or(true, |n| n > 0)
     }
 }

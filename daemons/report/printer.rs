@@ -9,13 +9,12 @@ use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
-use ipc_pipeline::register::RegisterReader;
-use ipc_pipeline::ring;
 use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
 use ipc_pipeline::sys;
 
 use crate::alarms::{Event, Watcher};
+use crate::arrivals::Arrivals;
 use crate::command::Runner;
 use crate::feed::{self, Feed};
 use crate::line::{Channel, News, Style};
@@ -24,7 +23,7 @@ use crate::output::Output;
 struct Printer {
     names: Names,
     page: OwnPage<Shm>,
-    register: RegisterReader<Shm>,
+    arrivals: Arrivals,
     style: Style,
     /// `None` if there is nothing to watch for.
     watcher: Option<Watcher>,
@@ -68,13 +67,15 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // Also at the end: a short job is over before the register is looked for again.
         if looks.is_due(now) || stopping {
             context.check_lock()?;
-            printer.look(now, &mut waiting);
+            printer.look(now, &mut waiting)?;
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &printer.status());
             }
         }
+        printer.arrivals.receive();
         // The last snapshot is printed in any case.
         if stopping {
+            printer.arrivals.last_word();
             printer.output.finish().map_err(unwritten)?;
         }
         // The same goes for the last message.
@@ -97,7 +98,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
 impl Printer {
     fn start(context: &Context) -> Result<Printer, Failure> {
         let (shm, names, config) = (context.shm.clone(), &context.names, &context.config);
-        let page = OwnPage::open(shm.clone(), &names.page(Role::Report), 3).map_err(Failure::system)?;
+        let page = OwnPage::open(shm, &names.page(Role::Report), 3).map_err(Failure::system)?;
         page.begin(0, page::new_session(), std::process::id().into(), sys::wall_ns());
         page.set_address(&config.edge.report.to_string());
         let style = Style::of(config, may_be_coloured());
@@ -108,7 +109,7 @@ impl Printer {
         Ok(Printer {
             names: names.clone(),
             page,
-            register: RegisterReader::new(shm, &names.snapshot()),
+            arrivals: Arrivals::open(context)?,
             header: style.header(),
             watcher,
             watched: 0,
@@ -132,10 +133,10 @@ impl Printer {
         })
     }
 
-    fn look(&mut self, now: u64, waiting: &mut Waiting) {
+    fn look(&mut self, now: u64, waiting: &mut Waiting) -> Result<(), Failure> {
         self.remade.note(self.page.look());
-        self.register.look();
-        let state = if self.register.is_there() { State::Running } else { State::WaitingForStat };
+        self.arrivals.look(&mut self.remade)?;
+        let state = if self.arrivals.is_there() { State::Running } else { State::WaitingForStat };
         if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-stat");
         }
@@ -149,9 +150,11 @@ impl Printer {
             self.alarms,
             run,
             failed,
+            self.arrivals.refused(),
         ]);
         self.page.set_state(state);
         self.page.set_beat(now);
+        Ok(())
     }
 
     fn status(&self) -> String {
@@ -160,12 +163,12 @@ impl Printer {
 
     /// Is there a snapshot that we have not dealt with?
     fn has_news(&self) -> bool {
-        self.register.version() != self.version
+        self.arrivals.version() != self.version
     }
 
     /// Is there a snapshot that was not looked at for alarms?
     fn has_unwatched(&self) -> bool {
-        self.watcher.is_some() && self.register.version() != self.watched
+        self.watcher.is_some() && self.arrivals.version() != self.watched
     }
 
     /// Prints the newest snapshot, if it says something new.
@@ -175,7 +178,7 @@ impl Printer {
         }
         // A reader that pauses must not stop us: whatever is the newest snapshot then is printed when it goes on.
         let free = self.output.go_on().map_err(unwritten)?;
-        let snapshot = if free { self.register.read() } else { None };
+        let snapshot = if free { self.arrivals.read() } else { None };
         let Some(snapshot) = snapshot else {
             self.next_line = now + LOOK_NS;
             return Ok(());
@@ -216,7 +219,7 @@ impl Printer {
     /// where warnings are looked for, and to the command.
     fn watch(&mut self, now: u64) {
         let Some(watcher) = self.watcher.as_mut() else { return };
-        let Some(snapshot) = self.register.read() else {
+        let Some(snapshot) = self.arrivals.read() else {
             self.next_message = now + LOOK_NS;
             return;
         };
@@ -253,18 +256,10 @@ impl Printer {
             until = until.min(self.next_line);
         }
         let seen = self.watcher.as_ref().map_or(self.version, |_| self.watched);
-        if self.register.version() != seen {
+        if self.arrivals.version() != seen {
             return sys::sleep_until(until); // one is there, but its pause is not over
         }
-        let waiting = self.page.waiting();
-        match self.register.version_word() {
-            Some(word) if ring::may_sleep(waiting, word, seen, || ()) => {
-                sys::wait(word, seen, Duration::from_nanos(until.saturating_sub(now)));
-            }
-            Some(_) => {}
-            None => sys::sleep_until(now + LOOK_NS / 2),
-        }
-        ring::awake(waiting);
+        self.arrivals.wait(seen, self.page.waiting(), now, until);
     }
 }
 

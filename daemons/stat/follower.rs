@@ -2,6 +2,8 @@
 //! record, and publishes a snapshot.
 #![forbid(unsafe_code)]
 
+use crate::carried::Carried;
+use crate::newest::Newest;
 use crate::saver::Saver;
 use crate::stale::Staleness;
 
@@ -42,6 +44,10 @@ struct Follower {
     log: PeerPage<Shm>,
     register: Register<Shm>,
     report: PeerPage<Shm>,
+    /// Where entries come by a carrier; `None`: they are read in the spool.
+    carried: Option<Carried>,
+    /// How snapshots go out by a carrier, besides the register.
+    newest: Option<Newest>,
     spool: Option<SpoolReader<Map>>,
     record: Option<RecordReader>,
     log_id: u64,
@@ -89,7 +95,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         // Also at the end: what log shows may have got its name since the last look.
         if looks.is_due(now) || stopping {
             context.check_lock()?;
-            follower.look(now);
+            follower.look(now)?;
             if context.notifier.status_due(now) {
                 context.notifier.status(now, &follower.status(now));
             }
@@ -117,6 +123,8 @@ impl Follower {
         })?;
         let register = Register::open(shm.clone(), &names.snapshot()).map_err(Failure::system)?;
         Ok(Follower {
+            carried: Carried::open(context)?,
+            newest: Newest::to_report(context),
             log: PeerPage::new(shm.clone(), &names.page(Role::Log), 1),
             report: PeerPage::new(shm.clone(), &names.page(Role::Report), 3),
             spool: None,
@@ -146,13 +154,20 @@ impl Follower {
     }
 
     /// At every look: names, counters, state.
-    fn look(&mut self, now: u64) {
+    fn look(&mut self, now: u64) -> Result<(), Failure> {
+        if let Some(carried) = &mut self.carried {
+            carried.look(&mut self.page_remade)?;
+        }
         self.page_remade.note(self.page.look());
         self.register_remade.note(self.register.look());
         self.log.look();
         self.report.look();
         self.look_for_spool();
+        if let Some(newest) = &mut self.newest {
+            newest.look(self.report.get().and_then(|page| page.address()), now);
+        }
         let c = self.counts;
+        let (came, refused) = self.carried.as_ref().map(Carried::counts).unwrap_or_default();
         self.page.set_counters(&[
             c.folded,
             c.replayed,
@@ -161,12 +176,19 @@ impl Follower {
             self.page_remade.count() + self.register_remade.count(),
             c.woken,
             c.refolded,
+            came,
+            refused.duplicate,
+            refused.gap,
+            refused.bad,
+            refused.injected,
         ]);
+        self.page.set_durable(self.fold.n);
         self.page.set_state(self.state(now));
         self.page.set_beat(now);
         if self.waiting.is_news(self.log_id == 0, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-log");
         }
+        Ok(())
     }
 
     fn look_for_spool(&mut self) {
@@ -214,7 +236,23 @@ impl Follower {
         if log_id != self.log_id || durable < self.fold.n {
             self.begin(log_id, durable);
         }
+        self.receive();
         durable > self.fold.n && self.fold_some(durable)
+    }
+
+    /// Takes what has come by the carrier. Only log says which epoch is in force: what came of one that was given up is void.
+    fn receive(&mut self) {
+        let Some(carried) = &mut self.carried else { return };
+        let Some(epoch) = self.log.get().map(|log| log.epoch()) else { return };
+        let of = (self.log_id, epoch);
+        if carried.begin(of, self.fold.n) {
+            self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
+        }
+        carried.skip_to(self.fold.n);
+        if let Some(spool) = self.spool.as_ref().filter(|s| (s.header().log_id, s.header().epoch) == of) {
+            carried.receive(spool);
+        }
+        self.page.set_received(carried.received());
     }
 
     /// Have we folded what was there when we began? Before that nothing is new, and nothing is missing.
@@ -238,6 +276,7 @@ impl Follower {
         self.fold = known.unwrap_or_else(|| Fold::with(&self.settings));
         self.replay_ns = 0;
         self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
+        self.page.set_durable(self.fold.n);
         self.page.set_identity(log_id, self.fold.epoch);
         self.recall_staleness();
     }
@@ -288,7 +327,11 @@ impl Follower {
         let begun = sys::monotonic_ns();
         let before = self.fold.n;
         let wanted = (durable - before).min(CHUNK as u64) as usize;
-        if !self.read_spool(wanted) && !self.read_record(wanted, durable) {
+        let read = match self.carried {
+            Some(_) => self.read_carried(wanted),
+            None => self.read_spool(wanted),
+        };
+        if !read && !self.read_record(wanted, durable) {
             return false;
         }
         if let Err(e) = self.fold.fold_bytes(&self.buffer) {
@@ -297,8 +340,17 @@ impl Follower {
         let folded = self.fold.n - before;
         self.counts.folded += folded;
         self.replay_ns += sys::monotonic_ns() - begun;
-        self.page.set_received(self.fold.n);
+        if self.carried.is_none() {
+            self.page.set_received(self.fold.n);
+        }
+        self.page.set_durable(self.fold.n);
         folded > 0
+    }
+
+    /// Of what has come by the carrier, if it has.
+    fn read_carried(&mut self, wanted: usize) -> bool {
+        let Some(carried) = &mut self.carried else { return false };
+        carried.read(self.fold.n + 1, wanted, &mut self.buffer) > 0
     }
 
     /// From the spool, if the entries are still there. Only log says which epoch is in force: in a spool that was given up,
@@ -365,6 +417,9 @@ impl Follower {
         let mut snapshot = Snapshot::of(&self.fold, version, self.log_id);
         self.staleness.mark(&mut snapshot);
         self.register.publish(&snapshot);
+        if let Some(newest) = &mut self.newest {
+            newest.publish(&snapshot, now);
+        }
         if ring::must_wake(self.report.waiting()) {
             sys::wake(self.register.version_word());
         }
@@ -402,6 +457,10 @@ impl Follower {
         if log.durable().is_none_or(|durable| durable > self.fold.n) {
             return std::thread::sleep(soon); // it is durable, but cannot be read now
         }
+        // What has come waits to become durable; without any we wait for it, if that can be done.
+        if self.carried.as_ref().is_some_and(|carried| carried.is_empty() && carried.wait(rest)) {
+            return;
+        }
         // ipc-log rings after every commit without asking who sleeps.
         sys::wait(log.durable_word(), self.fold.n, rest);
     }
@@ -416,7 +475,7 @@ impl Follower {
             self.checkpoint();
         }
         self.finish_saving(context);
-        self.look(now);
+        let _ = self.look(now); // what we listened at is not needed any more
         self.page.set_state(State::Ended);
     }
 }

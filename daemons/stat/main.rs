@@ -1,7 +1,9 @@
 //! ipc-stat keeps exact statistics: a pure fold over what is durable, and nothing else.
 #![forbid(unsafe_code)]
 
+mod carried;
 mod follower;
+mod newest;
 mod saver;
 mod stale;
 

@@ -146,8 +146,12 @@ pub fn run() {
         "pipeline: rate = \"max\", group commit 50 ms, four processes unpinned, record on the disk of {DIR}"
     );
     for capacity in ["65536", "1048576"] {
-        let running =
-            Running::start(&["conv.rate=max", &format!("spool.capacity={capacity}"), "log.segment=1GiB"]);
+        let running = Running::start(&[
+            IN_PLACE,
+            "conv.rate=max",
+            &format!("spool.capacity={capacity}"),
+            "log.segment=1GiB",
+        ]);
         std::thread::sleep(Duration::from_secs(1));
         let spent = |running: &Running| Role::ALL.map(|r| cpu(running.pid(r)));
         let (from, begun, cpu_from) = (running.durable(), Instant::now(), spent(&running));
@@ -156,7 +160,7 @@ pub fn run() {
         let (entries, seconds, cpu_to) =
             (running.durable() - from, begun.elapsed().as_secs_f64(), spent(&running));
         let memory = Role::ALL.map(|r| own_kib(running.pid(r)));
-        let folded = running.page(Role::Stat).map_or(0, |p| p.received());
+        let folded = running.page(Role::Stat).and_then(|p| p.durable()).unwrap_or(0);
         let lag = running.durable().saturating_sub(folded);
         running.stop();
         let anchor = dd(entries);
@@ -195,11 +199,16 @@ fn statistics() {
     println!("    median of the ratios {:.2}", crate::median((0..PAIRS).map(ratio).collect()));
 }
 
+/// The core, without a carrier.
+const IN_PLACE: &str = "edge.log=shm:";
+
 /// M entries/s that stat has folded.
 fn folded_in_a_second(config: &str) -> f64 {
-    let running =
-        Running::start_with(config, &["conv.rate=max", "spool.capacity=1048576", "log.segment=1GiB"]);
-    let folded = || running.page(Role::Stat).map_or(0, |page| page.received());
+    let running = Running::start_with(
+        config,
+        &[IN_PLACE, "conv.rate=max", "spool.capacity=1048576", "log.segment=1GiB"],
+    );
+    let folded = || running.page(Role::Stat).and_then(|page| page.durable()).unwrap_or(0);
     std::thread::sleep(Duration::from_secs(1));
     let (from, begun) = (folded(), Instant::now());
     std::thread::sleep(Duration::from_secs(PAIR_S));

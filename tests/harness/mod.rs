@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 #![allow(dead_code, unused_imports)] // each test program uses its own part of the harness
 
+mod edges;
 mod foreground;
 mod judge;
 mod shm;
 mod witness;
 
+pub use edges::{all_edges, free_port};
 pub use foreground::{Foreground, Process, process, processes, signal_pid, value, wait_until, write_to};
 pub use judge::{entries, samples};
 pub use shm::{Page, Paths, Spool, snapshot_rows};
@@ -241,8 +243,8 @@ impl Pipeline {
     pub fn objects(&self) -> Vec<PathBuf> {
         let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|f| f.path()).collect();
         let mut all: Vec<PathBuf> = list(Path::new("/dev/shm"));
-        all.extend::<Vec<PathBuf>>(list(Path::new("/dev/mqueue")));
         all.retain(|p| self.is_ours(p));
+        all.extend(self.queues());
         let run: Vec<PathBuf> = list(&self.run_dir());
         all.extend(run.into_iter().filter(|p| {
             let name = p.file_name().unwrap_or_default().to_string_lossy();
@@ -348,6 +350,7 @@ impl Drop for Pipeline {
             let _ = child.kill();
             let _ = child.wait();
         }
+        Role::ALL.into_iter().for_each(|role| self.delete_inlet(role));
         self.objects().into_iter().for_each(|path| drop(fs::remove_file(path)));
         if std::thread::panicking() && std::env::var_os("STORM_KEEP").is_some() {
             self.dir.disable_cleanup(true);

@@ -10,9 +10,39 @@ use ipc_pipeline::settings::Percentile;
 use ipc_pipeline::snapshot::{VERSION_AT, header, slot_at};
 use ipc_pipeline::summary::Summary;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-fn verify(dir: &Path, register: Option<&Path>, checkpoints: Option<&Path>) -> Result<Report, VerifyError> {
-    super::verify(dir, register, checkpoints, &Bar::new("", false))
+fn verify(
+    dir: &Path,
+    instance: Option<&Instance>,
+    checkpoints: Option<&Path>,
+) -> Result<Report, VerifyError> {
+    super::verify(dir, instance.map(|instance| &instance.0), checkpoints, &Bar::new("", false))
+}
+
+/// An instance of which there is only the register, if that.
+struct Instance(Names);
+
+impl Instance {
+    fn new() -> Instance {
+        let name = format!("verify-{}-{:x}", std::process::id(), fastrand::u32(..));
+        Instance(Names::for_user(Some(&name)).unwrap())
+    }
+
+    fn register(&self) -> PathBuf {
+        shm_path(&self.0.snapshot())
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        fs::write(self.register(), bytes).unwrap();
+        fs::set_permissions(self.register(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.register());
+    }
 }
 
 fn dir() -> tempfile::TempDir {
@@ -21,15 +51,15 @@ fn dir() -> tempfile::TempDir {
     dir
 }
 
-fn register(dir: &Path, log_id: u64, fold: Fold) -> PathBuf {
+fn register(log_id: u64, fold: Fold) -> Instance {
     let mut bytes = vec![0; REGISTER_LEN];
     put(&mut bytes, 0, header());
     put(&mut bytes, VERSION_AT, 9u64.to_le_bytes());
     let rows = Snapshot::of(&fold, 9, log_id).encode();
     bytes[slot_at(9)..][..rows.len()].copy_from_slice(&rows);
-    let path = dir.join("register");
-    fs::write(&path, bytes).unwrap();
-    path
+    let instance = Instance::new();
+    instance.write(&bytes);
+    instance
 }
 
 fn fold(n: usize) -> Fold {
@@ -112,23 +142,23 @@ fn damaged_headers_are_found() {
 #[test]
 fn the_last_word_of_stat_is_compared() {
     let dir = dir();
-    let word = |register: &Path| verify(dir.path(), Some(register), None).unwrap();
+    let word = |instance: &Instance| verify(dir.path(), Some(instance), None).unwrap();
     for n in 0..=20 {
-        let report = word(&register(dir.path(), LOG_ID, fold(n)));
+        let report = word(&register(LOG_ID, fold(n)));
         assert_eq!((report.stat, report.exit_code()), (StatWord::Equal(n as u64), EXIT_TRUE));
     }
-    let other = word(&register(dir.path(), 5, fold(12)));
+    let other = word(&register(5, fold(12)));
     assert_eq!((other.stat, other.exit_code()), (StatWord::OtherRecord, EXIT_TRUE));
     let mut wrong = fold(12);
     wrong.losses.missed += 1;
-    let wrong = word(&register(dir.path(), LOG_ID, wrong));
+    let wrong = word(&register(LOG_ID, wrong));
     assert_eq!((wrong.stat, wrong.exit_code()), (StatWord::Different(12), EXIT_BROKEN));
     let mut beyond = fold(20);
     beyond.fold(&Entry::sample(21, 1, 18_000_000, 0, 1)).unwrap();
-    let beyond = word(&register(dir.path(), LOG_ID, beyond));
+    let beyond = word(&register(LOG_ID, beyond));
     assert_eq!((beyond.stat, beyond.exit_code()), (StatWord::Different(21), EXIT_BROKEN));
     rot(dir.path(), 1, 8);
-    let after_rot = word(&register(dir.path(), LOG_ID, fold(12)));
+    let after_rot = word(&register(LOG_ID, fold(12)));
     assert_eq!((after_rot.stat, after_rot.broken.len()), (StatWord::NotComparable(12), 1));
 }
 
@@ -145,7 +175,7 @@ fn what_the_summary_no_longer_knows_is_not_compared() {
     let mut fold = Fold::with(&settings);
     entries()[..12].iter().for_each(|e| fold.fold(e).unwrap());
     let says = |fold: Fold| {
-        let live = verify(dir.path(), Some(&register(kept.path(), LOG_ID, fold.clone())), None).unwrap();
+        let live = verify(dir.path(), Some(&register(LOG_ID, fold.clone())), None).unwrap();
         Checkpoint::new(LOG_ID, &entries()[11], fold).save(kept.path()).unwrap();
         [live.stat, verify(dir.path(), None, Some(kept.path())).unwrap().stat]
     };
@@ -160,7 +190,7 @@ fn without_a_register_the_newest_checkpoint_speaks() {
     let keep = |fold: Fold| {
         let entry = Entry::sample(fold.n, 1, 0, 0, 0);
         Checkpoint::new(LOG_ID, &entry, fold).save(kept.path()).unwrap();
-        verify(dir.path(), Some(&dir.path().join("register")), Some(kept.path())).unwrap()
+        verify(dir.path(), Some(&Instance::new()), Some(kept.path())).unwrap()
     };
     assert_eq!(keep(fold(12)).stat, StatWord::Equal(12));
     let mut wrong = fold(20);
@@ -172,16 +202,31 @@ fn without_a_register_the_newest_checkpoint_speaks() {
 #[test]
 fn a_register_that_is_not_there_or_torn() {
     let dir = dir();
-    let path = dir.path().join("register");
-    assert_eq!(verify(dir.path(), Some(&path), None).unwrap().stat, StatWord::None);
-    fs::write(&path, []).unwrap();
-    assert_eq!(verify(dir.path(), Some(&path), None).unwrap().stat, StatWord::None);
-    fs::write(&path, [7; 200]).unwrap();
-    assert_eq!(verify(dir.path(), Some(&path), None).unwrap().exit_code(), EXIT_BROKEN);
-    assert!(
-        verify(dir.path(), Some(dir.path()), None)
-            .is_err_and(|e| e.to_string().contains("cannot read the snapshot"))
-    );
+    let instance = Instance::new();
+    assert_eq!(verify(dir.path(), Some(&instance), None).unwrap().stat, StatWord::None);
+    instance.write(&[]);
+    assert_eq!(verify(dir.path(), Some(&instance), None).unwrap().stat, StatWord::None);
+    instance.write(&[7; 200]);
+    assert_eq!(verify(dir.path(), Some(&instance), None).unwrap().exit_code(), EXIT_BROKEN);
     let nowhere = verify(&dir.path().join("nowhere"), None, None);
     assert!(nowhere.is_err_and(|e| e.exit_code() == EXIT_UNREADABLE));
+}
+
+/// Nobody can make `verify` wait, or believe what is not stat's.
+#[test]
+fn a_register_that_is_no_plain_file_of_its_owner() {
+    let (dir, instance) = (dir(), Instance::new());
+    let refused = |what| {
+        let why = verify(dir.path(), Some(&instance), None).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(why.contains("cannot read the snapshot register /dev/shm/"), "{what}: {why}");
+        let _ = fs::remove_file(instance.register());
+    };
+    instance.write(&[0; REGISTER_LEN]);
+    fs::set_permissions(instance.register(), fs::Permissions::from_mode(0o666)).unwrap();
+    refused("everybody may write it");
+    std::os::unix::fs::symlink("/dev/zero", instance.register()).unwrap();
+    refused("a link");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, instance.register(), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    refused("a FIFO that nobody writes to");
 }

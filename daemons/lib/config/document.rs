@@ -476,29 +476,44 @@ impl Document {
 
     fn apply(&mut self, number: usize, set: &str) {
         let place = Place::Set { number, text: set.to_owned() };
-        match split_set(set) {
-            Ok((name, key, raw)) => {
-                let value = DeValue::parse(raw)
-                    .map_or_else(|_| Value::Text(raw.to_owned()), |value| Value::of(value.get_ref()));
-                let item =
-                    Item { key_place: place.clone(), place: place.clone(), value, raw: Some(raw.to_owned()) };
-                let sections = self.sections.entry(name).or_default();
-                if sections.is_empty() {
-                    sections.push(Section { name, ..Section::default() });
-                }
-                match sections.as_mut_slice() {
-                    [section] => drop(section.items.insert(key.to_owned(), item)),
-                    several => {
-                        let text = format!(
-                            "found {} tables [[{name}]]; allowed: --set where there is one",
-                            several.len()
-                        );
-                        self.faults.push(Fault { place, key: String::new(), text });
-                    }
-                }
-            }
-            Err(text) => self.faults.push(Fault { place, key: String::new(), text }),
+        let done = split_set(set).and_then(|(name, key, raw)| {
+            let (section, key) = self.section_of_set(name, key)?;
+            let value = DeValue::parse(raw)
+                .map_or_else(|_| Value::Text(raw.to_owned()), |value| Value::of(value.get_ref()));
+            let (key_place, raw) = (place.clone(), Some(raw.to_owned()));
+            section.items.insert(key.to_owned(), Item { key_place, place: place.clone(), value, raw });
+            Ok(())
+        });
+        if let Err(text) = done {
+            self.faults.push(Fault { place, key: String::new(), text });
         }
+    }
+
+    /// The section that a `--set` goes into, and the key there: the only one of this name, or of several the one whose number,
+    /// from 0, stands before the key.
+    fn section_of_set<'a>(
+        &mut self,
+        name: &'static str,
+        key: &'a str,
+    ) -> Result<(&mut Section, &'a str), String> {
+        let sections = self.sections.entry(name).or_default();
+        if sections.is_empty() {
+            sections.push(Section { name, ..Section::default() });
+        }
+        let count = sections.len();
+        let numbered = key.split_once('.').and_then(|(number, key)| Some((number.parse().ok()?, key)));
+        let (number, key) = match numbered.filter(|_| most_of(name).is_some()) {
+            None if count > 1 => (count, key),
+            numbered => numbered.unwrap_or((0, key)),
+        };
+        let allowed = || match count {
+            1 => format!("found one table [[{name}]]; allowed: {name}.{key} or {name}.0.{key}"),
+            _ => format!(
+                "found {count} tables [[{name}]]; allowed: {name}.0.{key} to {name}.{}.{key}",
+                count - 1
+            ),
+        };
+        sections.get_mut(number).map(|section| (section, key)).ok_or_else(allowed)
     }
 }
 

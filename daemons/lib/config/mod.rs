@@ -16,6 +16,7 @@ pub use source::{LineFormat, OnBad, SensorName, Sensors, Shape, SourceConfig, TU
 
 use crate::address::Address;
 use crate::decimal::Decimal;
+use crate::names::Role;
 use crate::settings::Settings;
 use document::Document;
 use std::io::Read;
@@ -237,9 +238,17 @@ impl Default for SpoolConfig {
     }
 }
 
+impl EdgeConfig {
+    /// Where each role listens that is sent something.
+    pub fn listeners(&self) -> [(Role, Address); 3] {
+        [(Role::Log, self.log), (Role::Stat, self.stat), (Role::Report, self.report)]
+    }
+}
+
+/// The three kinds of name at once: a queue, a segment, a path.
 impl Default for EdgeConfig {
     fn default() -> EdgeConfig {
-        EdgeConfig { log: Address::Shm, stat: Address::Shm, report: Address::Shm }
+        EdgeConfig { log: Address::Mq, stat: Address::Shm, report: Address::Fifo }
     }
 }
 

@@ -144,17 +144,41 @@ fn spool(s: &mut Section) -> SpoolConfig {
 }
 
 fn edge(s: &mut Section) -> EdgeConfig {
-    EdgeConfig { log: address(s, "log"), stat: address(s, "stat"), report: address(s, "report") }
+    let default = EdgeConfig::default();
+    let mut seen: Vec<(&'static str, Address)> = Vec::new();
+    let mut address = |key: &'static str, default: Address| {
+        let Some(Found { value, place }) = address(s, key) else { return default };
+        // Names differ by themselves, ports do not.
+        let is_port = matches!(value, Address::Tcp(_) | Address::Udp(_));
+        match seen.iter().find(|(_, other)| *other == value && is_port) {
+            Some((other, _)) => {
+                s.fault(
+                    place,
+                    key,
+                    format!("found {value}, where edge.{other} is already; allowed: a port of its own"),
+                );
+            }
+            None => seen.push((key, value)),
+        }
+        value
+    };
+    EdgeConfig {
+        log: address("log", default.log),
+        stat: address("stat", default.stat),
+        report: address("report", default.report),
+    }
 }
 
-fn address(s: &mut Section, key: &'static str) -> Address {
-    let Some(Found { value: text, place }) = s.text(key, "\"shm:\"", |text| Some(text.to_owned())) else {
-        return Address::Shm;
-    };
-    text.parse().unwrap_or_else(|error: crate::address::AddressError| {
-        s.fault(place, key, error.to_string());
-        Address::Shm
-    })
+fn address(s: &mut Section, key: &'static str) -> Option<Found<Address>> {
+    let Found { value: text, place } = s.text(key, "\"mq:\"", |text| Some(text.to_owned()))?;
+    match text.parse() {
+        Ok(value) => Some(Found { value, place }),
+        Err(error) => {
+            let error: crate::address::AddressError = error;
+            s.fault(place, key, error.to_string());
+            None
+        }
+    }
 }
 
 /// `awaited`: each sample waits for the one before to be durable, so long after it.

@@ -45,7 +45,9 @@ fn every_key_arrives() {
         [spool]
         capacity = 256
         [edge]
-        log = "shm:"
+        log = "udp:5"
+        stat = "tcp:localhost:5"
+        report = "sysv:"
         [log]
         sync = "always"
         segment = "64KiB"
@@ -95,7 +97,7 @@ fn every_key_arrives() {
             realtime: 50,
         },
         spool: SpoolConfig { capacity: 256 },
-        edge: EdgeConfig::default(),
+        edge: EdgeConfig { log: Address::Udp(5), stat: Address::Tcp(5), report: Address::Sysv },
         log: LogConfig {
             sync: Sync::Always,
             segment: 65_536,
@@ -183,6 +185,30 @@ fn a_set_is_a_toml_value_or_else_text() {
 }
 
 #[test]
+fn a_set_reaches_each_of_several_tables_by_its_number() {
+    let text =
+        "[[channel]]\nname = \"a\"\n[[channel]]\nname = \"b\"\n[[window]]\nsize = 5\n[[window]]\nsize = 7\n";
+    let config =
+        good(text, &["channel.1.unit=V", "channel.0.unit=\"A\"", "channel.1.unit=mV", "window.1.size=9"]);
+    assert_eq!(config.channels.iter().map(|c| &c.unit).collect::<Vec<_>>(), ["A", "mV"]);
+    assert_eq!(config.stat.settings.windows, [5, 9].map(|n| Window::new(Unit::Samples, n, n).unwrap()));
+    assert_eq!(good("", &["channel.0.unit=V"]).channels[0].unit, "V");
+    assert_eq!(
+        faults(text, &["channel.unit=V", "channel.2.unit=V", "channel.0.unti=V", "channel.x.unit=V"]),
+        "--set channel.unit=V: found 2 tables [[channel]]; allowed: channel.0.unit to channel.1.unit\n\
+         --set channel.2.unit=V: found 2 tables [[channel]]; allowed: channel.0.unit to channel.1.unit\n\
+         --set channel.0.unti=V: unknown key; allowed in [channel]: name, unit, decimals, scale, offset, high, low, max_rate, \
+         hysteresis, hits, stale; did you mean `unit`?\n\
+         --set channel.x.unit=V: found 2 tables [[channel]]; allowed: channel.0.x.unit to channel.1.x.unit\n\
+         4 faults in f"
+    );
+    assert_eq!(
+        faults("", &["channel.1.unit=V"]),
+        "--set channel.1.unit=V: found one table [[channel]]; allowed: channel.unit or channel.0.unit\n1 fault in f"
+    );
+}
+
+#[test]
 fn a_set_puts_the_keys_aside_that_exclude_it() {
     assert_eq!(good("conv.period = \"1s\"", &["conv.rate=max"]).conv.rate, Rate::Max);
     let every = Rate::Every { period_ps: 2_500_000_000 };
@@ -217,7 +243,7 @@ fn faults_in_sets_name_the_set() {
     assert!(error.ends_with("1 fault in the command line"), "{error}");
     assert_eq!(
         faults("edge.log = \"a\\nb:\"", &["x\n\u{1b}"]),
-        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm:\n\
+        "f:1:12: edge.log: there is no carrier `a?b`; allowed: shm: mq: fifo: unix: sysv: tcp:PORT udp:PORT\n\
          --set x??: found no section.key=value; allowed: for example --set conv.rate=max\n2 faults in f"
     );
 }

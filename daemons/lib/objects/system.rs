@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::unistd::{Group, User};
 
 use super::{ObjectsError, io_error};
+use crate::carrier::Owner;
 use crate::names::{GROUP, Names, Role, Scope};
 
 /// To whom objects are given.
@@ -34,7 +35,7 @@ impl Owners {
         for (uid, role) in users.iter_mut().zip(Role::ALL) {
             *uid = user(&format!("_{}", role.program()))?;
         }
-        Ok(Owners { users: Some(users), group: group()? })
+        Ok(Owners { users: Some(users), group: group(GROUP)? })
     }
 
     /// Gives an object to its role.
@@ -43,6 +44,15 @@ impl Owners {
             Some(user) => std::os::unix::fs::lchown(path, Some(user), Some(self.group)),
             None => Ok(()),
         }
+    }
+
+    /// To whom what a role listens at is given: its user, and the group of who sends to it.
+    ///
+    /// # Errors
+    /// The package's group of the sender is missing.
+    pub fn of_inlet(&self, role: Role) -> Result<Option<Owner>, ObjectsError> {
+        let (Some(user), Some(sender)) = (self.user(role), role.sender()) else { return Ok(None) };
+        Ok(Some(Owner { user, group: group(&format!("_{}", sender.program()))? }))
     }
 
     /// Is this the role's, as it should be?
@@ -60,9 +70,9 @@ fn user(name: &str) -> Result<u32, ObjectsError> {
     found.map(|user| user.uid.as_raw()).ok_or_else(|| unknown("user", name))
 }
 
-fn group() -> Result<u32, ObjectsError> {
-    let found = Group::from_name(GROUP).ok().flatten();
-    found.map(|group| group.gid.as_raw()).ok_or_else(|| unknown("group", GROUP))
+fn group(name: &str) -> Result<u32, ObjectsError> {
+    let found = Group::from_name(name).ok().flatten();
+    found.map(|group| group.gid.as_raw()).ok_or_else(|| unknown("group", name))
 }
 
 fn unknown(what: &'static str, name: &str) -> ObjectsError {
@@ -92,7 +102,7 @@ fn make(dir: &Path) -> Result<(), ObjectsError> {
     match DirBuilder::new().mode(0o750).create(dir) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made
-            .and_then(|()| chown(dir, Some(0), Some(group().map_err(io::Error::other)?)))
+            .and_then(|()| chown(dir, Some(0), Some(group(GROUP).map_err(io::Error::other)?)))
             .and_then(|()| std::fs::set_permissions(dir, PermissionsExt::from_mode(0o750)))
             .map_err(io_error("make the directory", dir)),
     }

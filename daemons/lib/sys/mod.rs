@@ -5,12 +5,14 @@
 #![allow(unsafe_code)]
 
 mod crc;
+mod sysv;
 
 pub use crc::{all_whole, seal_all};
+pub use sysv::{MessageQueue, QueueState};
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -155,7 +157,6 @@ pub fn set_realtime(priority: u8) -> io::Result<()> {
 /// Asks the kernel to begin writing this part of the file to its device, without waiting for it. Only a hint: whatever it
 /// fails on, the next fdatasync says.
 pub fn start_write_back(file: &File, offset: u64, len: u64) {
-    use std::os::fd::AsRawFd;
     // SAFETY: a plain system call on an open descriptor; no memory is involved.
     let _ = unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset as i64, len as i64, libc::SYNC_FILE_RANGE_WRITE)
@@ -192,4 +193,10 @@ pub fn dies_with_parent(command: &mut Command) {
 /// Number of names the file still has; 0 once it was deleted or replaced.
 pub fn links(file: &impl AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(file)?.st_nlink as u64)
+}
+
+/// The descriptor of something that lends it as a number only.
+pub fn borrowed(of: &impl AsRawFd) -> BorrowedFd<'_> {
+    // SAFETY: it is open as long as its owner lives, which the borrow holds.
+    unsafe { BorrowedFd::borrow_raw(of.as_raw_fd()) }
 }

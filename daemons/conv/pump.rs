@@ -1,0 +1,114 @@
+//! Sends what is accepted along the edges that have a carrier: a look at the receiver's page says where it stands, the spool
+//! holds what comes next.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use ipc_pipeline::carrier::Lane;
+use ipc_pipeline::daemon::{Context, Said};
+use ipc_pipeline::edge::{Peer, Sender};
+use ipc_pipeline::messages::Message;
+use ipc_pipeline::names::Role;
+use ipc_pipeline::page::PeerPage;
+use ipc_pipeline::segment::Shm;
+use ipc_pipeline::spool::SpoolWriter;
+use ipc_pipeline::sys::Map;
+
+/// How long a loop with something left to send may wait for room: the other lane may have some meanwhile.
+const SOON: Duration = Duration::from_millis(1);
+
+/// All lanes of conv; none for edges over `shm:`.
+pub struct Pump {
+    lanes: Vec<Outgoing>,
+}
+
+struct Outgoing {
+    lane: Lane,
+    sender: Sender,
+    page: PeerPage<Shm>,
+    /// The receiver's address as its page had it at the last look.
+    listens_at: Option<String>,
+    /// Entries that could not go out at the last turn.
+    is_behind: bool,
+    said: Said,
+}
+
+impl Pump {
+    /// Lanes as the configuration wants them.
+    pub fn new(context: &Context) -> Pump {
+        let (names, edge) = (&context.names, &context.config.edge);
+        let outgoing = |(receiver, address)| {
+            Some(Outgoing {
+                lane: Lane::to(names, receiver, address)?,
+                // Whatever the spool no longer holds stat reads in the record.
+                sender: Sender::new(&address.to_string(), receiver == Role::Stat),
+                page: PeerPage::new(context.shm.clone(), &names.page(receiver), receiver.index()),
+                listens_at: None,
+                is_behind: false,
+                said: Said::default(),
+            })
+        };
+        let ours = [(Role::Log, edge.log), (Role::Stat, edge.stat)];
+        let mut pump = Pump { lanes: ours.into_iter().filter_map(outgoing).collect() };
+        pump.look();
+        pump
+    }
+
+    /// Rule E4, and what users should know. To be called at every look.
+    pub fn look(&mut self) {
+        self.lanes.iter_mut().for_each(Outgoing::look);
+    }
+
+    /// Sends what there is room for.
+    #[inline]
+    pub fn turn(&mut self, spool: Option<&mut SpoolWriter<Map>>, now_ns: u64) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        let Some(spool) = spool else { return };
+        self.lanes.iter_mut().for_each(|lane| lane.turn(spool, now_ns));
+    }
+
+    /// Sleeps until more may be sent, but not longer than `limit`. False: there is nothing to wait for.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let Some(behind) = self.lanes.iter().find(|lane| lane.is_behind) else { return false };
+        behind.lane.wait(limit.min(SOON));
+        true
+    }
+}
+
+impl Outgoing {
+    fn look(&mut self) {
+        self.page.look();
+        self.lane.look();
+        self.listens_at = self.page.get().and_then(|page| page.address());
+        let (program, ours) = (self.lane.receiver().program(), self.lane.address());
+        if let Some(trouble) = self.lane.trouble() {
+            if self.said.is_new(trouble) {
+                log::error!(id = Message::ObjectTrouble; "nothing reaches {program}: {trouble}. Trying again every 100 ms");
+            }
+        } else if let Some(there) = self.listens_at.as_ref().filter(|there| **there != ours.to_string()) {
+            // Of ipc-log the publisher says it: nothing is accepted then.
+            if self.lane.receiver() != Role::Log && self.said.is_new(there) {
+                log::error!(
+                    id = Message::WrongAddress;
+                    "{program} listens at {there}, and ipc-conv is configured to send to {ours}: nothing is sent; restart the one that has the old configuration"
+                );
+            }
+        } else {
+            self.said.clear();
+        }
+    }
+
+    fn turn(&mut self, spool: &SpoolWriter<Map>, now_ns: u64) {
+        let (Some(page), Some(address)) = (self.page.get(), self.listens_at.as_deref()) else { return };
+        let Some(outlet) = self.lane.outlet() else { return };
+        let peer = Peer { session: page.session(), received: page.received(), state: page.state(), address };
+        let standing = (spool.tail(), spool.head());
+        let sent = self.sender.turn(outlet, &peer, spool.ring(), standing, now_ns);
+        self.is_behind = self.sender.sent() < spool.head() && sent.is_ok() && self.sender.is_right(&peer);
+        if sent.is_err() {
+            self.lane.close();
+        }
+    }
+}

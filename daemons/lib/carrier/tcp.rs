@@ -1,0 +1,213 @@
+//! `tcp:PORT`, a stream of bytes over the loopback interface. Anybody on the machine can knock at a port, so the kernel is
+//! asked whose connection it is, and there is one at a time.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::{CarrierError, is_sender};
+use crate::edge::{Inlet, Outlet, Sent};
+use crate::names::{Names, Role};
+
+/// Bytes given to the kernel at once: what a turn of the receiver takes.
+const MESSAGE: usize = 32 * 1024;
+/// The loopback interface answers at once, or never.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// The receiving end.
+pub struct Receiving {
+    names: Names,
+    receiver: Role,
+    listener: TcpListener,
+    connection: Option<TcpStream>,
+}
+
+impl Receiving {
+    pub fn open(names: &Names, receiver: Role, port: u16) -> Result<Receiving, CarrierError> {
+        let fault = |why: io::Error| {
+            let taken = why.kind() == ErrorKind::AddrInUse;
+            let error = CarrierError::new("listen at", format!("127.0.0.1:{port} (TCP)"), why);
+            if taken {
+                error.with("another program has that port: choose another one in [edge]")
+            } else {
+                error
+            }
+        };
+        let listener = TcpListener::bind(address(port)).map_err(fault)?;
+        listener.set_nonblocking(true).map_err(fault)?;
+        Ok(Receiving { names: names.clone(), receiver, listener, connection: None })
+    }
+
+    /// Takes the connection of who sends; all others are told that they are not wanted.
+    fn accept(&mut self) -> bool {
+        let mut accepted = false;
+        while let Ok((mut connection, peer)) = self.listener.accept() {
+            let ours = self.listener.local_addr().ok();
+            let user = ours.and_then(|ours| user_of_connection(peer, ours));
+            let wanted = user.is_some_and(|user| is_sender(&self.names, self.receiver, user));
+            if !wanted || self.connection.is_some() {
+                let what = if wanted { "has its sender already" } else { "takes nothing from this user" };
+                let _ = connection.set_nonblocking(true);
+                let _ = connection.write(format!("{} {what}\n", self.receiver.program()).as_bytes());
+                continue;
+            }
+            if connection.set_nonblocking(true).is_ok() {
+                self.connection = Some(connection);
+                accepted = true;
+            }
+        }
+        accepted
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> usize {
+        let Some(connection) = &mut self.connection else { return 0 };
+        match connection.read(out) {
+            Ok(n) if n > 0 => n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            _ => {
+                self.connection = None;
+                0
+            }
+        }
+    }
+}
+
+/// Whose is the other end of this connection? The kernel lists all connections with their users.
+fn user_of_connection(theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+    // Below our own process: /proc may show nothing else of the system.
+    let table = std::fs::read_to_string("/proc/self/net/tcp").ok()?;
+    user_in(&table, theirs, ours)
+}
+
+fn user_in(table: &str, theirs: SocketAddr, ours: SocketAddr) -> Option<u32> {
+    let [theirs, ours] = [hex(theirs)?, hex(ours)?];
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line =
+        lines.find(|words| words.get(1) == Some(&theirs.as_str()) && words.get(2) == Some(&ours.as_str()))?;
+    line.get(7)?.parse().ok()
+}
+
+/// As that list has it: the address as the machine's own number.
+fn hex(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(v4) = address else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()))
+}
+
+impl Inlet for Receiving {
+    fn keeps_messages(&self) -> bool {
+        false
+    }
+
+    fn recv(&mut self, out: &mut [u8]) -> usize {
+        match self.read(out) {
+            0 if self.accept() => self.read(out),
+            n => n,
+        }
+    }
+
+    /// A port has no name that could be taken away.
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [Some(self.listener.as_fd()), self.connection.as_ref().map(AsFd::as_fd)]
+    }
+}
+
+/// The sending end.
+pub struct Sending {
+    connection: TcpStream,
+    /// Of the last message, what the kernel has not taken yet; from `at` on.
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl Sending {
+    pub fn open(port: u16) -> Result<Sending, CarrierError> {
+        let fault = |why: io::Error| CarrierError::new("connect to", format!("127.0.0.1:{port} (TCP)"), why);
+        let connection = TcpStream::connect_timeout(&address(port), PATIENCE).map_err(fault)?;
+        connection.set_nodelay(true).map_err(fault)?;
+        connection.set_nonblocking(true).map_err(fault)?;
+        Ok(Sending { connection, rest: Vec::new(), at: 0 })
+    }
+
+    /// Gives the kernel what is left of the last message.
+    fn flush(&mut self) -> Sent {
+        while let Some(left) = self.rest.get(self.at..).filter(|left| !left.is_empty()) {
+            match self.connection.write(left) {
+                Ok(n) if n > 0 => self.at += n,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Sent::Full;
+                }
+                _ => return Sent::Gone,
+            }
+        }
+        self.rest.clear();
+        self.at = 0;
+        Sent::Sent
+    }
+}
+
+impl Outlet for Sending {
+    fn message_max(&self) -> usize {
+        MESSAGE
+    }
+
+    fn send(&mut self, message: &[u8]) -> Sent {
+        match self.flush() {
+            Sent::Sent => {}
+            other => return other,
+        }
+        self.rest.extend_from_slice(message);
+        match self.flush() {
+            Sent::Gone => Sent::Gone,
+            Sent::Full if self.at == 0 => {
+                self.rest.clear(); // nothing of it was taken
+                Sent::Full
+            }
+            // What is left of it goes before the next message.
+            _ => Sent::Sent,
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.connection.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_tells_whose_connection_it_is() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:C889 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n   \
+            1: 0100007F:C889 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 2 1\n   \
+            2: 0100007F:9C40 0100007F:C889 01 00000000:00000000 00:00000000 00000000  1000        0 3 1\n";
+        assert_eq!(user_in(table, address(40000), address(51337)), Some(1000));
+        assert_eq!(user_in(table, address(51337), address(40000)), Some(0));
+        assert_eq!(user_in(table, address(40001), address(51337)), None);
+        assert_eq!(user_in("", address(40000), address(51337)), None);
+    }
+
+    #[test]
+    fn a_connection_of_ours_is_ours() {
+        let listener = TcpListener::bind(address(0)).unwrap();
+        let ours = listener.local_addr().unwrap();
+        let _connection = TcpStream::connect(ours).unwrap();
+        let (_accepted, peer) = listener.accept().unwrap();
+        assert_eq!(user_of_connection(peer, ours), Some(rustix::process::geteuid().as_raw()));
+    }
+}

@@ -1,0 +1,448 @@
+//! One contract for all carriers (daemons/lib/carrier.rs), tried with the real objects of this machine: whole messages, order,
+//! never blocking, full without a trace, either end first, either end again, objects that are gone, strange or full of
+//! somebody else's bytes. Then the edge rules over each of them.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use ipc_pipeline::address::Address;
+use ipc_pipeline::carrier::{self, Lane, Listening};
+use ipc_pipeline::edge::{Outlet, Peer, Receiver, Sender, Sent, TURN_BYTES, Truth};
+use ipc_pipeline::entry::{Entry, LEN, WORDS};
+use ipc_pipeline::names::{Names, Role};
+use ipc_pipeline::page::State;
+use ipc_pipeline::ring::{Producer, Ring};
+
+/// Nothing here takes longer; what does hangs.
+const BOUND: Duration = Duration::from_secs(20);
+
+fn all() -> Vec<Address> {
+    let port = || loop {
+        let port = fastrand::u16(20_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    };
+    vec![Address::Mq, Address::Fifo, Address::Unix, Address::Sysv, Address::Tcp(port()), Address::Udp(port())]
+}
+
+/// An instance with nothing but a run directory.
+struct Place {
+    names: Names,
+    address: Address,
+}
+
+impl Place {
+    fn new(address: Address) -> Place {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("t{}-c{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let names = Names::for_user(Some(&name)).unwrap();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(names.run_dir()).unwrap();
+        Place { names, address }
+    }
+
+    fn listen(&self) -> Listening {
+        Listening::open(&self.names, Role::Log, self.address).unwrap().unwrap()
+    }
+
+    fn outlet(&self) -> Box<dyn Outlet> {
+        carrier::outlet(&self.names, Role::Log, self.address).unwrap().unwrap()
+    }
+
+    fn remove(&self) {
+        for object in carrier::list(&self.names, Role::Log) {
+            carrier::remove(&self.names, Role::Log, object.kind).unwrap();
+        }
+    }
+
+    fn why_not(&self) -> String {
+        carrier::inlet(&self.names, Role::Log, self.address).err().expect("it is refused").to_string()
+    }
+
+    fn has_object(&self) -> bool {
+        !matches!(self.address, Address::Tcp(_) | Address::Udp(_))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.remove();
+        let _ = fs::remove_dir_all(self.names.run_dir());
+    }
+}
+
+fn for_each(test: impl Fn(&Place)) {
+    for address in all() {
+        eprintln!("{address}");
+        test(&Place::new(address));
+    }
+}
+
+/// What comes until nothing more comes for some looks.
+fn drain(listening: &mut Listening) -> Vec<Vec<u8>> {
+    let (mut all, mut buffer, mut empty, begun) = (Vec::new(), vec![0; TURN_BYTES], 0, Instant::now());
+    while empty < 4 {
+        match listening.inlet().recv(&mut buffer) {
+            0 => {
+                empty += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            n => {
+                empty = 0;
+                all.push(buffer[..n].to_vec());
+            }
+        }
+        assert!(begun.elapsed() < BOUND, "it never ends");
+    }
+    all
+}
+
+fn message(seed: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+#[test]
+fn messages_come_out_whole_and_in_order() {
+    for_each(|place| {
+        let mut listening = place.listen();
+        let mut outlet = place.outlet();
+        assert!(outlet.message_max() >= 512 && outlet.message_max() % 512 == 0, "whole rows and entries");
+        for round in 0..50u8 {
+            let most = outlet.message_max();
+            let sent = [LEN, most, LEN * 3].map(|len| message(round, len));
+            for m in &sent {
+                assert_eq!(outlet.send(m), Sent::Sent);
+                // Such a queue holds two of the largest.
+                if place.address == Address::Sysv {
+                    assert_eq!(drain(&mut listening).concat(), *m);
+                }
+            }
+            if place.address != Address::Sysv {
+                let came = drain(&mut listening);
+                assert_eq!(came.concat(), sent.concat());
+                assert!(!listening.inlet().keeps_messages() || came == sent, "kept together");
+            }
+        }
+    });
+}
+
+#[test]
+fn full_leaves_no_trace_and_does_not_block() {
+    for_each(|place| {
+        let mut listening = place.listen();
+        let mut outlet = place.outlet();
+        if outlet.window().is_some() {
+            return; // it drops instead, and whoever sends keeps to the window
+        }
+        let (mut sent, begun) = (Vec::new(), Instant::now());
+        for round in 0..3 {
+            let len = outlet.message_max();
+            let mut refused = 0;
+            for i in 0.. {
+                let m = message(i as u8 ^ round, len);
+                match outlet.send(&m) {
+                    Sent::Sent => sent.extend(m),
+                    Sent::Full => refused += 1,
+                    Sent::Gone => panic!("nobody has gone"),
+                }
+                if refused > 3 {
+                    break;
+                }
+            }
+            assert!(!sent.is_empty());
+            // The rest of a stream's last message goes with the next one.
+            let mut came = drain(&mut listening).concat();
+            let extra = message(99, LEN);
+            while outlet.send(&extra) != Sent::Sent {
+                came.extend(drain(&mut listening).concat());
+                assert!(begun.elapsed() < BOUND);
+            }
+            sent.extend(extra);
+            came.extend(drain(&mut listening).concat());
+            assert!(came == sent, "{} bytes came, {} were sent", came.len(), sent.len());
+            sent.clear();
+        }
+    });
+}
+
+#[test]
+fn either_end_may_come_first_and_come_back() {
+    for_each(|place| {
+        // UDP cannot tell that nobody listens; what is sent then is lost.
+        let early = carrier::outlet(&place.names, Role::Log, place.address);
+        let is_udp = matches!(place.address, Address::Udp(_));
+        assert!(is_udp || early.err().is_some_and(|e| e.is_missing()), "the sender came first");
+        let mut listening = place.listen();
+        for i in 0..5 {
+            let mut outlet = place.outlet();
+            let m = message(i, LEN);
+            assert_eq!(outlet.send(&m), Sent::Sent);
+            assert_eq!(drain(&mut listening).concat(), m, "sender number {i}");
+            drop(outlet);
+            drain(&mut listening); // notices that it has gone
+        }
+        let mut lane = Lane::to(&place.names, Role::Log, place.address).unwrap();
+        lane.look();
+        for i in 0..5 {
+            drop(listening);
+            // Whoever sends notices at once or when it tries, or what it sends waits for the next receiver.
+            if let Some(outlet) = lane.outlet()
+                && outlet.send(&message(100 + i, LEN)) == Sent::Gone
+            {
+                lane.close();
+            }
+            listening = place.listen();
+            let begun = Instant::now();
+            let m = message(i, 2 * LEN);
+            // As the edge rules do: again until it is there.
+            loop {
+                lane.look();
+                let sent = lane.outlet().map(|outlet| outlet.send(&m));
+                if sent == Some(Sent::Gone) {
+                    lane.close();
+                }
+                if drain(&mut listening).concat().ends_with(&m) {
+                    break;
+                }
+                assert!(begun.elapsed() < BOUND, "receiver number {i}: {:?}", lane.trouble());
+            }
+        }
+    });
+}
+
+#[test]
+fn an_object_that_is_gone_is_noticed_and_made_again() {
+    for_each(|place| {
+        if !place.has_object() {
+            return;
+        }
+        let mut listening = place.listen();
+        let mut lane = Lane::to(&place.names, Role::Log, place.address).unwrap();
+        lane.look();
+        assert!(lane.outlet().is_some() && !listening.look().unwrap());
+        place.remove();
+        assert!(listening.look().unwrap(), "it is made again");
+        assert!(!listening.look().unwrap(), "once");
+        let begun = Instant::now();
+        let m = message(3, LEN);
+        loop {
+            lane.look();
+            let sent = lane.outlet().map(|outlet| outlet.send(&m));
+            if sent == Some(Sent::Gone) {
+                lane.close();
+            }
+            if drain(&mut listening).concat() == m {
+                break;
+            }
+            assert!(begun.elapsed() < BOUND, "the sender holds on to what is gone");
+        }
+    });
+}
+
+#[test]
+fn strange_objects_are_refused_with_a_reason() {
+    for_each(|place| {
+        let names = &place.names;
+        match place.address {
+            Address::Mq => {
+                let name = names.queue(Role::Log);
+                let queue = |len, mode| {
+                    let _ = posixmq::remove_queue(&name);
+                    let mut options = posixmq::OpenOptions::readwrite();
+                    options.max_msg_len(len).capacity(10).mode(mode).create_new().open(&name).unwrap()
+                };
+                let _small = queue(64, 0o600);
+                assert!(place.why_not().contains("its limits are not those of ours"), "{}", place.why_not());
+                let open = queue(8192, 0o600);
+                rustix::fs::fchmod(
+                    ipc_pipeline::sys::borrowed(&open),
+                    rustix::fs::Mode::from_raw_mode(0o622),
+                )
+                .unwrap();
+                assert!(place.why_not().contains("with mode 0622; remove it"), "{}", place.why_not());
+            }
+            Address::Fifo => {
+                let path = names.fifo(Role::Log);
+                fs::write(&path, "").unwrap();
+                assert!(place.why_not().contains("it is no FIFO"), "{}", place.why_not());
+                fs::remove_file(&path).unwrap();
+                std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+                assert!(place.why_not().contains("cannot open the FIFO"), "{}", place.why_not());
+                fs::remove_file(&path).unwrap();
+                carrier::make(names, Role::Log, place.address, None).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o602)).unwrap();
+                assert!(place.why_not().contains("with mode 0602; remove it"), "{}", place.why_not());
+            }
+            Address::Unix => {
+                carrier::make(names, Role::Log, place.address, None).unwrap();
+                fs::set_permissions(names.socket_dir(Role::Log), fs::Permissions::from_mode(0o755)).unwrap();
+                assert!(place.why_not().contains("is open to others"), "{}", place.why_not());
+                fs::write(names.socket(Role::Log), "").unwrap();
+                let why = carrier::outlet(names, Role::Log, place.address).err().unwrap().to_string();
+                assert!(why.contains("it is no socket; remove it"), "{why}");
+            }
+            Address::Sysv => {
+                let path = names.sysv(Role::Log);
+                fs::write(&path, "x\n").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+                assert!(place.why_not().contains("there is no number in it"), "{}", place.why_not());
+                fs::write(&path, "2147483647\n").unwrap();
+                let gone = carrier::inlet(names, Role::Log, place.address).err().unwrap();
+                assert!(gone.is_missing(), "{gone}");
+            }
+            Address::Tcp(port) => {
+                let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+                assert!(place.why_not().contains("another program has that port"), "{}", place.why_not());
+            }
+            Address::Udp(port) => {
+                let _taken = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+                assert!(place.why_not().contains("another program has that port"), "{}", place.why_not());
+            }
+            Address::Shm => unreachable!(),
+        }
+    });
+}
+
+#[test]
+fn a_second_sender_over_tcp_is_told_so() {
+    for address in all() {
+        let Address::Tcp(port) = address else { continue };
+        let place = Place::new(address);
+        let mut listening = place.listen();
+        let mut outlet = place.outlet();
+        assert_eq!(outlet.send(&message(1, LEN)), Sent::Sent);
+        assert_eq!(drain(&mut listening).concat(), message(1, LEN));
+        let mut second = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        second.set_read_timeout(Some(BOUND)).unwrap();
+        drain(&mut listening);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut second, &mut said).unwrap();
+        assert_eq!(said, "ipc-log has its sender already\n");
+        let _ = second.write(b"junk");
+        assert_eq!(outlet.send(&message(2, LEN)), Sent::Sent, "the first one goes on");
+        assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+    }
+}
+
+/// A carrier that also loses, repeats and exchanges messages: `percent` of them, each.
+struct Shim {
+    outlet: Box<dyn Outlet>,
+    random: Rng,
+    percent: u32,
+    late: VecDeque<Vec<u8>>,
+}
+
+impl Outlet for Shim {
+    fn message_max(&self) -> usize {
+        self.outlet.message_max()
+    }
+    fn window(&self) -> Option<u64> {
+        self.outlet.window()
+    }
+    fn send(&mut self, message: &[u8]) -> Sent {
+        let chance = |random: &mut Rng, percent| random.u32(..100) < percent;
+        if chance(&mut self.random, self.percent) {
+            return Sent::Sent; // lost
+        }
+        if chance(&mut self.random, self.percent) {
+            self.late.push_back(message.to_vec());
+            return Sent::Sent;
+        }
+        let sent = self.outlet.send(message);
+        if sent == Sent::Sent {
+            if chance(&mut self.random, self.percent) {
+                let _ = self.outlet.send(message);
+            }
+            if let Some(late) = self.late.pop_front() {
+                let _ = self.outlet.send(&late);
+            }
+        }
+        sent
+    }
+    fn is_stale(&self) -> bool {
+        self.outlet.is_stale()
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.outlet.fd()
+    }
+}
+
+const SLOTS: usize = 4096;
+
+/// A spool that is always refilled, conv's end and log's end over the real carrier, and whoever else has the right to send
+/// writing `junk`. Everything accepted must come out, once and in order.
+fn everything_gets_through(place: &Place, percent: u32, junk: bool, entries: u64) {
+    let words: Vec<AtomicU64> = (0..2 + SLOTS * WORDS).map(|_| AtomicU64::new(0)).collect();
+    let ring = Ring { head: &words[0], tail: &words[1], slots: &words[2..] };
+    let entry = |seq: u64| Entry::sample(seq, 1, seq, 0, seq as i32);
+    let mut producer = Producer::new(0, 0, SLOTS as u64);
+    let mut listening = place.listen();
+    let mut random = Rng::with_seed(7);
+    let mut shim = Shim { outlet: place.outlet(), random: random.fork(), percent, late: VecDeque::new() };
+    let address = place.address.to_string();
+    let (mut sender, mut receiver) = (Sender::new(&address, false), Receiver::new(1, 1));
+    let (mut taken, mut buffer) = (0u64, vec![0; TURN_BYTES]);
+    let (begun, mut moved) = (Instant::now(), Instant::now());
+    // TCP has one sender: whoever else writes does so by the same connection.
+    let mut other = (!matches!(place.address, Address::Tcp(_) | Address::Unix)).then(|| place.outlet());
+    while taken < entries {
+        producer.release(ring, taken);
+        let free = producer.free().min(entries - producer.head());
+        if free > 0 {
+            producer.begin();
+            let head = producer.head() + free;
+            (producer.head() + 1..=head).for_each(|seq| producer.write(ring, &entry(seq)));
+            producer.commit(ring, head);
+        }
+        if junk {
+            let outlet = other.as_mut().unwrap_or(&mut shim.outlet);
+            let forged = Entry::sample(taken + 1, 1, 0, 0, -1).to_bytes();
+            let noise: Vec<u8> = (0..random.usize(1..300)).map(|_| random.u8(..)).collect();
+            let _ = outlet.send(if random.bool() { &forged } else { &noise });
+        }
+        let now = begun.elapsed().as_nanos() as u64;
+        let peer = Peer { session: 1, received: taken, state: Some(State::Running), address: &address };
+        sender.turn(&mut shim, &peer, ring, (producer.tail(), producer.head()), now).expect("nobody goes");
+        let mut out = Vec::new();
+        let truth = || Truth { ring, head: producer.head(), tail: producer.tail(), is_sure: true };
+        receiver.turn(listening.inlet(), &mut buffer, truth, 1 << 20, &mut out);
+        for bytes in out.as_chunks::<LEN>().0 {
+            taken += 1;
+            assert_eq!(Entry::from_bytes(bytes), entry(taken), "not what was accepted");
+            moved = Instant::now();
+        }
+        assert!(
+            moved.elapsed() < BOUND,
+            "{taken} of {entries} got through, refused {:?}",
+            receiver.refused()
+        );
+    }
+    assert_eq!(receiver.refused().corrupt, 0);
+    assert!(!junk || receiver.refused().injected > 0, "the forger was not heard: {:?}", receiver.refused());
+}
+
+#[test]
+fn every_entry_gets_through_each_carrier() {
+    for_each(|place| everything_gets_through(place, 0, false, 200_000));
+}
+
+#[test]
+fn nothing_that_others_send_is_believed() {
+    for_each(|place| everything_gets_through(place, 0, true, 20_000));
+}
+
+#[test]
+fn udp_heals_what_is_lost_repeated_and_exchanged() {
+    for percent in [0, 1, 5, 15, 30] {
+        for address in all().into_iter().filter(|address| matches!(address, Address::Udp(_))) {
+            everything_gets_through(&Place::new(address), percent, false, 20_000);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A process with the sender's rights writes junk into all edges at full speed: bytes of all kinds, and forgeries with right
+//! CRCs. Nothing of it may reach the record, a statistic or a printed line, and nothing true may be lost for it.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use checker::{Entry, check_record, check_statistics};
+use harness::{Page, Pipeline, Role, Witness, free_port, samples};
+use ipc_pipeline::entry::{Entry as Real, Reason};
+use ipc_pipeline::sys::MessageQueue;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::UdpSocket;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+const BOUND: Duration = Duration::from_secs(20);
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+/// The three edges by their receivers, with the place of `refused`, or of `injected`, in their pages.
+const EDGES: [(Role, u64); 3] = [(Role::Log, 7), (Role::Stat, 11), (Role::Report, 7)];
+
+/// The way into a carrier that its object's mode allows to every process of the same user.
+enum Hole {
+    Queue(posixmq::PosixMq),
+    Fifo(File),
+    Sysv(MessageQueue),
+    Udp(UdpSocket),
+}
+
+impl Hole {
+    fn open(p: &Pipeline, carrier: &str, role: Role, port: u16) -> Option<Hole> {
+        let name = role.name();
+        Some(match carrier {
+            "mq" => {
+                let queue = format!("/ipc-pipeline@{}.{name}", p.name);
+                Hole::Queue(posixmq::OpenOptions::writeonly().nonblocking().open(&queue).ok()?)
+            }
+            "fifo" => {
+                let path = p.run_dir().join(format!("{name}.fifo"));
+                Hole::Fifo(File::options().write(true).custom_flags(NONBLOCK).open(path).ok()?)
+            }
+            "sysv" => {
+                let id = fs::read_to_string(p.run_dir().join(format!("{name}.sysv"))).ok()?;
+                Hole::Sysv(MessageQueue::of(id.trim().parse().ok()?))
+            }
+            _ => {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.connect(("127.0.0.1", port)).unwrap();
+                Hole::Udp(socket)
+            }
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Hole::Queue(queue) => queue.send(0, bytes).is_ok(),
+            Hole::Fifo(file) => file.write(bytes).is_ok(),
+            Hole::Sysv(queue) => queue.send(bytes).is_ok(),
+            Hole::Udp(socket) => socket.send(bytes).is_ok(),
+        }
+    }
+}
+
+/// What a forger can know: all that is in shared memory.
+fn forgery(received: u64, epoch: u32, register: &Path) -> Vec<u8> {
+    let seq = received + fastrand::u64(1..4);
+    match fastrand::u8(..6) {
+        0 => (0..fastrand::usize(1..600)).map(|_| fastrand::u8(..)).collect(),
+        1 => Real::sample(seq, epoch, 0, 0, -7).to_bytes().to_vec(),
+        2 => (0..8).flat_map(|i| Real::sample(seq + i, epoch, 0, 0, 1 << 20).to_bytes()).collect(),
+        3 => Real::loss(seq, epoch, 0, Reason::Full, 9).to_bytes().to_vec(),
+        4 => Real::epoch(seq, epoch + 1, 7).to_bytes().to_vec(),
+        _ => forged_row(register).unwrap_or_default(),
+    }
+}
+
+/// The newest row, or the one before, with another sum and a CRC that fits.
+fn forged_row(register: &Path) -> Option<Vec<u8>> {
+    let bytes = fs::read(register).ok()?;
+    let at = 4096 + 81_920 * fastrand::usize(..2);
+    let mut row = bytes.get(at..at + 512)?.to_vec();
+    row[32] ^= 1;
+    row[8] = row[8].wrapping_add(fastrand::u8(..3));
+    let crc = crc32c::crc32c(&row[..508]);
+    row[508..].copy_from_slice(&crc.to_le_bytes());
+    Some(row)
+}
+
+fn run(carrier: &str) {
+    let ports: [u16; 3] = std::array::from_fn(|_| free_port());
+    let address =
+        |i: usize| if carrier == "udp" { format!("udp:{}", ports[i]) } else { format!("{carrier}:") };
+    let mut p = Pipeline::new(&format!(
+        "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"2 kHz\"\n[report]\nformat = \"json\"\n\
+         max_lines_per_second = 50\n[edge]\nlog = \"{}\"\nstat = \"{}\"\nreport = \"{}\"\n",
+        address(0),
+        address(1),
+        address(2)
+    ));
+    let witness = Witness::start(&p.paths, &p.lives);
+    p.start_all();
+    p.wait_for("all of them work", BOUND, |p| p.folded() > 100);
+    let stop = Arc::new(AtomicBool::new(false));
+    let written: Arc<[AtomicU64; 3]> = Arc::default();
+    let writers: Vec<_> = EDGES
+        .iter()
+        .enumerate()
+        .map(|(i, (role, _))| {
+            let mut hole = Hole::open(&p, carrier, *role, ports[i]).expect("the object is there");
+            let (page, register, stop, written) =
+                (p.paths.page(*role), p.paths.snapshot(), stop.clone(), written.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let page = Page::open(&page).unwrap();
+                    let (received, epoch) = (page.received().unwrap_or(0), page.epoch().unwrap_or(1));
+                    let junk = forgery(received, epoch as u32, &register);
+                    let done = hole.write(&junk);
+                    written[i].fetch_add(done as u64, Ordering::Relaxed);
+                    if !done {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let due = p.durable() + 6_000;
+    p.wait_for("three seconds of samples are durable", BOUND, |p| p.durable() >= due && p.folded() >= due);
+    p.wait_for("each receiver has met forgeries", BOUND, |p| {
+        EDGES.iter().all(|(role, at)| {
+            Page::open(&p.paths.page(*role)).and_then(|page| page.counter(*at)).is_some_and(|n| n > 0)
+        })
+    });
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    let written = std::array::from_fn::<_, 3, _>(|i| written[i].load(Ordering::Relaxed));
+    assert!(written.iter().all(|n| *n > 50), "{carrier}: junk written {written:?}");
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() >= head);
+    p.wait_for("stat has folded everything", BOUND, |p| p.folded() >= head);
+    witness.look_once();
+    let seen = witness.finish();
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    let report = check_record(&p.record());
+    let mut faults = report.faults.clone();
+    faults.join(seen.faults);
+    faults.join(check_statistics(&report.record, &seen.published));
+    assert!(faults.is_empty(), "{carrier}: {faults}{}", p.state());
+    assert_eq!(
+        (report.last, report.lost[0], report.lost[2..].iter().sum::<u64>()),
+        (head, 0, 0),
+        "{carrier}"
+    );
+    check_lines(&p.output(Role::Report), &samples(&report.record));
+    eprintln!("{carrier}: {written:?} pieces of junk, nothing taken");
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
+/// Every line that was printed is what the samples up to its seq give.
+fn check_lines(output: &str, samples: &[Entry]) {
+    // Junk may keep most snapshots out, but not all.
+    assert!(output.lines().count() > 2, "too few lines to say anything");
+    for line in output.lines() {
+        let said: Value = serde_json::from_str(line).unwrap();
+        let seq = said["seq"].as_u64().unwrap();
+        let known: Vec<i64> = samples.iter().filter(|e| e.seq <= seq).map(|e| e.value as i64).collect();
+        let Some(channel) = said["channels"].get(0) else { continue };
+        assert_eq!(channel["count"].as_u64(), Some(known.len() as u64), "{line}");
+        assert_eq!(channel["sum"].as_i64(), Some(known.iter().sum()), "{line}");
+        assert_eq!(channel["last"].as_i64(), known.last().copied(), "{line}");
+    }
+}
+
+#[test]
+fn queues() {
+    run("mq");
+}
+
+#[test]
+fn fifos() {
+    run("fifo");
+}
+
+#[test]
+fn system_v_queues() {
+    run("sysv");
+}
+
+#[test]
+fn udp() {
+    run("udp");
+}
