@@ -71,6 +71,7 @@ const NOT_CLAIMED: &[(&str, &str)] = &[
     ("RestartSec=100ms", "it is systemd's own value, said aloud"),
     ("TimeoutStartSec=15s", "a shorter wait than systemd's own 90 s: to see it would take as long"),
     ("RestartPreventExitStatus=64 78", "it is the same in all four; claimed of report"),
+    ("SupplementaryGroups=", "only carriers other than shared memory need it"),
     ("ExecStart=", "without it there is no service"),
     ("Type=oneshot", "with RemainAfterExit= and without ExecStart= of a daemon systemd has no other"),
 ];

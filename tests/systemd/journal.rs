@@ -69,6 +69,7 @@ const PRIORITIES: &[(Message, &[&str])] = &[
 const NOT_RAISED: &[(Message, &str)] = &[
     (Message::Bug, "none is known that ends a daemon"),
     (Message::ClockStep, "the clock is that of the machine that runs the containers; tests/timing.rs"),
+    (Message::DamagedInSpool, "not tried here: it takes a slot that was damaged before log has read it"),
     (Message::TakenAgain, "it takes a disk that fails while it syncs: tests/disk.rs has one"),
 ];
 

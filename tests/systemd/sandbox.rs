@@ -107,7 +107,7 @@ const PREPARE: &str = "mkdir -p /opt/probe /opt/theirs /home/theirs /usr/lib/mod
      && { umount /proc/irq || true; } && mount --bind /proc/irq /proc/irq";
 
 /// Of a service these lines say how it runs; the probe runs otherwise.
-const OF_THE_RUN: [&str; 12] = [
+const OF_THE_RUN: [&str; 13] = [
     "Type=",
     "NotifyAccess=",
     "Exec",
@@ -117,6 +117,7 @@ const OF_THE_RUN: [&str; 12] = [
     "WatchdogSec=",
     "Timeout",
     "StateDirectory",
+    "SupplementaryGroups=",
     "RemainAfterExit=",
     "ReadWritePaths=",
     "#",
