@@ -343,8 +343,11 @@ impl Follower {
 
     fn record(&mut self) -> Option<&mut RecordReader> {
         if self.record.is_none() {
-            let opened = RecordReader::open(&self.names.record_dir()).ok();
-            self.record = opened.filter(|r| r.log_id() == self.log_id);
+            match RecordReader::open(&self.names.record_dir()) {
+                Ok(opened) => self.record = Some(opened).filter(|r| r.log_id() == self.log_id),
+                Err(ReadError::Empty { .. }) => {} // log is about to begin it
+                Err(e) => self.unreadable(&e),
+            }
         }
         self.record.as_mut()
     }
@@ -405,13 +408,17 @@ impl Follower {
             }
             Some(Err(ReadError::Missing { .. })) if self.skip_removed(durable) => true,
             Some(Err(e)) => {
-                if self.said.is_new("record") {
-                    log::error!(id = Message::RecordUnreadable; "{e}. Trying again every 100 ms");
-                }
+                self.unreadable(&e);
                 self.record = None;
                 false
             }
             None => false,
+        }
+    }
+
+    fn unreadable(&mut self, e: &ReadError) {
+        if self.said.is_new("record") {
+            log::error!(id = Message::RecordUnreadable; "{e}. Trying again every 100 ms");
         }
     }
 
