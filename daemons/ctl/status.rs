@@ -42,13 +42,18 @@ fn names_of_channels(names: &Names, config: Config) -> Vec<String> {
     }
 }
 
+/// The carrier of the edge to it, by its page.
+fn listens_at(standing: &Standing) -> Option<String> {
+    standing.page.as_ref()?.address()
+}
+
 fn people(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -> String {
     let Standings { roles, spool, .. } = standings;
     let head = standings.head();
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
-    table.set_header(["daemon", "pid", "state", "seq", "lag", "counts"]);
+    table.set_header(["daemon", "pid", "state", "seq", "lag", "listens at", "counts"]);
     for standing in roles {
         let seq = standings.seq(standing.role);
         let text = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());
@@ -60,6 +65,7 @@ fn people(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) ->
             standing.state(),
             text(seq),
             text(seq.filter(|_| head > 0).map(|n| head.saturating_sub(n))),
+            listens_at(standing).unwrap_or_else(|| "-".into()),
             counts.join(", "),
         ]);
     }
@@ -100,6 +106,7 @@ fn machine(names: &Names, standings: &Standings, lost: &Lost, alarms: &Alarms) -
                 "state": s.state(),
                 "pid": s.page.as_ref().filter(|_| s.is_running()).map(Page::pid),
                 "seq": standings.seq(s.role),
+                "listens_at": listens_at(s),
                 "counters": counters,
             });
             (s.role.name().to_owned(), value)
