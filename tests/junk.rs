@@ -196,3 +196,35 @@ fn system_v_queues() {
 fn udp() {
     run("udp");
 }
+
+/// What has come and cannot be judged yet, or has no room to go to, wakes nobody again and again.
+#[test]
+fn nobody_spins_on_what_cannot_go_on() {
+    let mut p = Pipeline::new(
+        "[source]\nkind = \"random\"\n[conv]\nrate = \"20 Hz\"\n[edge]\nlog = \"mq:\"\nstat = \"mq:\"\nreport = \"fifo:\"\n",
+    );
+    let woken = |p: &Pipeline, role: Role| p.counter(role, "woken");
+    let calm = |p: &Pipeline, roles: &[Role], when: &str| {
+        let before: Vec<u64> = roles.iter().map(|role| woken(p, *role)).collect();
+        std::thread::sleep(Duration::from_secs(1));
+        for (role, before) in roles.iter().zip(before) {
+            let times = woken(p, *role) - before;
+            assert!(times < 150, "{when}: {} woke {times} times in a second", role.name());
+        }
+    };
+    for (carrier, role) in [("fifo", Role::Report), ("mq", Role::Stat)] {
+        p.start(role);
+        p.wait_for("it listens", BOUND, |p| Hole::open(p, carrier, role, 0).is_some());
+        let mut hole = Hole::open(&p, carrier, role, 0).expect("the object is there");
+        assert!(hole.write(&[7; 64]));
+        calm(&p, &[role], "with nothing to compare with");
+    }
+    [Role::Log, Role::Conv].into_iter().for_each(|role| p.start(role));
+    p.wait_for("it runs", BOUND, |p| p.folded() > 20);
+    p.signal(Role::Log, rustix::process::Signal::STOP);
+    std::thread::sleep(Duration::from_secs(1)); // the queue fills
+    calm(&p, &[Role::Conv, Role::Stat, Role::Report], "with a frozen log");
+    p.signal(Role::Log, rustix::process::Signal::CONT);
+    let durable = p.durable();
+    p.wait_for("it goes on", BOUND, |p| p.durable() > durable);
+}

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ipc_pipeline::carrier::Lane;
+use ipc_pipeline::carrier::{self, Lane};
 use ipc_pipeline::daemon::{Context, Said};
 use ipc_pipeline::edge::{Peer, Sender};
 use ipc_pipeline::messages::Message;
@@ -14,12 +14,16 @@ use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::SpoolWriter;
 use ipc_pipeline::sys::Map;
 
-/// How long a loop with something left to send may wait for room: the other lane may have some meanwhile.
-const SOON: Duration = Duration::from_millis(1);
+/// A lane whose room cannot be waited for is tried again after this time, and while that is in vain after twice as long each
+/// time, up to 128 times this.
+const SOON: Duration = Duration::from_micros(100);
+const DOUBLINGS_MAX: u32 = 7;
 
 /// All lanes of conv; none for edges over `shm:`.
 pub struct Pump {
     lanes: Vec<Outgoing>,
+    /// Waits in a row after which nothing could be sent.
+    in_vain: u32,
 }
 
 struct Outgoing {
@@ -49,7 +53,7 @@ impl Pump {
             })
         };
         let ours = [(Role::Log, edge.log), (Role::Stat, edge.stat)];
-        let mut pump = Pump { lanes: ours.into_iter().filter_map(outgoing).collect() };
+        let mut pump = Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), in_vain: 0 };
         pump.look();
         pump
     }
@@ -66,13 +70,23 @@ impl Pump {
             return;
         }
         let Some(spool) = spool else { return };
-        self.lanes.iter_mut().for_each(|lane| lane.turn(spool, now_ns));
+        let sent: u64 = self.lanes.iter_mut().map(|lane| lane.turn(spool, now_ns)).sum();
+        if sent > 0 {
+            self.in_vain = 0;
+        }
     }
 
     /// Sleeps until more may be sent, but not longer than `limit`. False: there is nothing to wait for.
-    pub fn wait(&self, limit: Duration) -> bool {
-        let Some(behind) = self.lanes.iter().find(|lane| lane.is_behind) else { return false };
-        behind.lane.wait(limit.min(SOON));
+    pub fn wait(&mut self, limit: Duration) -> bool {
+        let behind = || self.lanes.iter().filter(|lane| lane.is_behind);
+        if behind().next().is_none() {
+            return false;
+        }
+        let fds: Vec<_> = behind().map(|lane| lane.lane.room()).collect();
+        let is_blind = fds.iter().any(Option::is_none);
+        let soon = SOON * (1 << self.in_vain.min(DOUBLINGS_MAX));
+        carrier::wait(fds.into_iter().flatten(), true, if is_blind { limit.min(soon) } else { limit });
+        self.in_vain += 1;
         true
     }
 }
@@ -100,15 +114,18 @@ impl Outgoing {
         }
     }
 
-    fn turn(&mut self, spool: &SpoolWriter<Map>, now_ns: u64) {
-        let (Some(page), Some(address)) = (self.page.get(), self.listens_at.as_deref()) else { return };
-        let Some(outlet) = self.lane.outlet() else { return };
+    /// Returns how many entries went out.
+    fn turn(&mut self, spool: &SpoolWriter<Map>, now_ns: u64) -> u64 {
+        self.is_behind = false;
+        let (Some(page), Some(address)) = (self.page.get(), self.listens_at.as_deref()) else { return 0 };
+        let Some(outlet) = self.lane.outlet() else { return 0 };
         let peer = Peer { session: page.session(), received: page.received(), state: page.state(), address };
         let standing = (spool.tail(), spool.head());
         let sent = self.sender.turn(outlet, &peer, spool.ring(), standing, now_ns);
         self.is_behind = self.sender.sent() < spool.head() && sent.is_ok() && self.sender.is_right(&peer);
-        if sent.is_err() {
+        sent.unwrap_or_else(|_| {
             self.lane.close();
-        }
+            0
+        })
     }
 }

@@ -363,10 +363,10 @@ impl Lane {
         self.outlet = None;
     }
 
-    /// Sleeps until there may be room, at most for `limit`.
-    pub fn wait(&self, limit: Duration) {
-        let fd = self.outlet.as_ref().and_then(|outlet| outlet.fd());
-        wait(fd, true, if fd.is_none() { limit.min(BLIND) } else { limit });
+    /// What becomes writable when there is room; `None`: that can only be tried. A carrier with a window always takes more.
+    pub fn room(&self) -> Option<BorrowedFd<'_>> {
+        let outlet = self.outlet.as_ref().filter(|outlet| outlet.window().is_none());
+        outlet.and_then(|outlet| outlet.fd())
     }
 }
 

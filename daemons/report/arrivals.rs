@@ -102,7 +102,13 @@ impl Arrivals {
     pub fn wait(&self, seen: u64, waiting: &std::sync::atomic::AtomicU64, now: u64, until: u64) {
         let limit = Duration::from_nanos(until.saturating_sub(now));
         if let Some(carried) = self.carried.as_ref().filter(|carried| carried.listening.can_wait()) {
-            return carried.listening.wait(limit);
+            // What comes before there is a register stays where it is: it would wake us again and again.
+            let soon = Duration::from_nanos(LOOK_NS / 2);
+            return if self.is_there() {
+                carried.listening.wait(limit)
+            } else {
+                std::thread::sleep(limit.min(soon))
+            };
         }
         // What is published is on its way, if a carrier that cannot be waited for brings it.
         let known = if self.carried.is_some() { self.register.version() } else { seen };

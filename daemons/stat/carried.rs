@@ -25,6 +25,8 @@ pub struct Carried {
     from: usize,
     message: Vec<u8>,
     count: u64,
+    /// Could what has come be compared with a spool the last time? If not, it stays in the carrier.
+    is_read: bool,
 }
 
 impl Carried {
@@ -39,6 +41,7 @@ impl Carried {
             from: 0,
             message: vec![0; TURN_BYTES],
             count: 0,
+            is_read: false,
         }))
     }
 
@@ -72,10 +75,10 @@ impl Carried {
     }
 
     /// Takes what has come, as far as it is what the spool holds and there is room.
-    pub fn receive(&mut self, spool: &SpoolReader<Map>) {
-        if self.waiting() >= ROOM || spool.head() == 0 {
-            return;
-        }
+    pub fn receive(&mut self, spool: Option<&SpoolReader<Map>>) {
+        let spool = spool.filter(|spool| spool.head() > 0);
+        self.is_read = spool.is_some();
+        let Some(spool) = spool.filter(|_| self.waiting() < ROOM) else { return };
         self.entries.drain(..self.from);
         self.from = 0;
         let before = self.entries.len();
@@ -117,9 +120,9 @@ impl Carried {
         (self.count, self.edge.refused())
     }
 
-    /// Sleeps until something comes, at most for `limit`. False: such a carrier cannot be waited for.
+    /// Sleeps until something comes, at most for `limit`. False: this cannot be waited for, or not now.
     pub fn wait(&self, limit: Duration) -> bool {
-        let can_wait = self.listening.can_wait();
+        let can_wait = self.is_read && self.listening.can_wait();
         if can_wait {
             self.listening.wait(limit);
         }
