@@ -219,7 +219,12 @@ fn nobody_spins_on_what_cannot_go_on() {
         assert!(hole.write(&[7; 64]));
         calm(&p, &[role], "with nothing to compare with");
     }
-    [Role::Log, Role::Conv].into_iter().for_each(|role| p.start(role));
+    p.start(Role::Log);
+    p.wait_for("log has its record", BOUND, |p| {
+        Page::open(&p.paths.page(Role::Log)).and_then(|page| page.log_id()).is_some_and(|id| id != 0)
+    });
+    calm(&p, &[Role::Stat], "without a spool");
+    p.start(Role::Conv);
     p.wait_for("it runs", BOUND, |p| p.folded() > 20);
     p.signal(Role::Log, rustix::process::Signal::STOP);
     std::thread::sleep(Duration::from_secs(1)); // the queue fills
