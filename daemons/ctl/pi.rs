@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 pub use fault::Fault;
 pub use mechanism::Via;
-pub use run::{Job, Stop};
+pub use run::{Job, Stop, compute};
 
 use crate::say;
 
@@ -95,7 +95,7 @@ pub fn command(args: &Args) -> Result<u8, Failure> {
         .into_iter()
         .map_while(|via| {
             let begin = Instant::now();
-            let pi = run::compute(via, job, &stop);
+            let pi = compute(via, job, &stop);
             (!stop.is_asked()).then(|| Outcome { via, pi, time: begin.elapsed() })
         })
         .collect();

@@ -19,7 +19,7 @@ pub struct Queue {
 
 impl Queue {
     pub fn make(place: &Place) -> io::Result<Queue> {
-        let name = format!("/{}", place.name());
+        let name = place.queue();
         let mut options = OpenOptions::readonly();
         options.mode(0o600).capacity(CAPACITY).max_msg_len(LEN).create_new().nonblocking();
         let queue = options.open(&name)?;

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ipc_pipeline::names::shm_path;
 use ipc_pipeline::sys::LockedMap;
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -26,7 +25,7 @@ pub struct Shared {
 
 impl Shared {
     pub fn make(place: &Place) -> io::Result<Shared> {
-        let path = shm_path(place.name());
+        let path = place.segment();
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         // Its room is had now: a full file system would be a fatal signal at the first store.
         let made = fallocate(&file, FallocateFlags::empty(), 0, LEN as u64)

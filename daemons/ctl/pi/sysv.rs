@@ -14,8 +14,10 @@ use super::sums::Sums;
 pub struct Queue(MessageQueue);
 
 impl Queue {
-    pub fn make(_: &Place) -> io::Result<Queue> {
-        MessageQueue::new().map(Queue)
+    pub fn make(place: &Place) -> io::Result<Queue> {
+        let queue = MessageQueue::new().map(Queue)?;
+        place.note(&queue.0)?;
+        Ok(queue)
     }
 }
 

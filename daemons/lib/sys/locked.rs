@@ -108,3 +108,71 @@ impl LockedMap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const LEN: usize = 4096;
+
+    /// A file for each call of the function that it gives.
+    fn file() -> impl Fn() -> File + Send + Clone {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(LEN as u64).unwrap();
+        let file = std::sync::Arc::new(file);
+        move || file.try_clone().unwrap()
+    }
+
+    #[test]
+    fn nobody_adds_at_the_same_time() {
+        let file = file();
+        let made = LockedMap::make(file(), LEN).unwrap();
+        let threads = [(); 4].map(|()| {
+            let file = file.clone();
+            std::thread::spawn(move || {
+                let map = LockedMap::open(file(), LEN).unwrap();
+                for _ in 0..10_000 {
+                    let add = |words: &[AtomicU64]| words[0].store(words[0].load(Relaxed) + 1, Relaxed);
+                    map.with(10, |_| panic!("nobody died"), add).unwrap();
+                }
+            })
+        });
+        threads.map(|thread| thread.join().unwrap());
+        assert_eq!(made.with(1, |_| (), |words| words[0].load(Relaxed)).unwrap(), 40_000);
+    }
+
+    #[test]
+    fn who_dies_with_the_lock_is_noticed_once_and_holds_nobody_up() {
+        let file = file();
+        let made = LockedMap::make(file(), LEN).unwrap();
+        let victim = std::thread::spawn(move || {
+            let map = LockedMap::open(file(), LEN).unwrap();
+            std::mem::forget(map.lock.try_lock(Timeout::Val(Duration::from_secs(1))).unwrap());
+            std::mem::forget(map); // a lock whose memory is gone cannot be given on
+        });
+        victim.join().unwrap();
+        let repair = |words: &[AtomicU64]| words[0].store(words[0].load(Relaxed) + 7, Relaxed);
+        for _ in 0..2 {
+            assert_eq!(made.with(1, repair, |words| words[0].load(Relaxed)).unwrap(), 7);
+        }
+    }
+
+    #[test]
+    fn who_holds_it_is_waited_for_no_longer_than_asked() {
+        let file = file();
+        let made = LockedMap::make(file(), LEN).unwrap();
+        let other = std::thread::scope(|scope| {
+            let _held = made.lock.try_lock(Timeout::Val(Duration::ZERO)).unwrap();
+            let waits = scope.spawn(|| LockedMap::open(file(), LEN).unwrap().with(1, |_| (), |_| ()));
+            waits.join().unwrap()
+        });
+        assert_eq!(other.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+    }
+
+    #[test]
+    fn a_file_without_room_is_refused() {
+        assert!(LockedMap::make(file()(), 40).is_err());
+        assert!(LockedMap::make(file()(), 8192).is_err());
+    }
+}
