@@ -206,6 +206,36 @@ fn a_killed_worker_is_told_and_nothing_is_left() {
     }
 }
 
+/// Whenever it comes: the right digits, as the worker had ended, or an error; never a wrong number, never a wait.
+#[test]
+fn workers_killed_at_any_instant() {
+    let seed = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(5);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut told = 0;
+    for via in ALL.repeat(10) {
+        let place = Place::new();
+        let mut command = place.command(&[], &["--terms", "30000000", "--workers", "4", "--via", via]);
+        let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Running { process, workers: Vec::new(), at: String::new() };
+        let wanted = 1 + random.usize(..4);
+        wait_until("one is there to be killed", LONG, || {
+            running.workers = children_of(running.pid());
+            running.workers.len() >= wanted || running.process.try_wait().unwrap().is_some()
+        });
+        std::thread::sleep(Duration::from_micros(random.u64(..30_000)));
+        if let Some(victim) = running.workers.last() {
+            signal_pid(*victim, Signal::KILL);
+        }
+        let output = running.ends(BOUND);
+        let right = output.status.success() && out(&output).contains("3.14159264298");
+        let error = output.status.code() == Some(71) && out(&output).contains("was killed by signal 9");
+        assert!(right || error, "{via}, seed {seed}: {}", out(&output));
+        assert!(place.is_empty(), "{via}, seed {seed}");
+        told += usize::from(error);
+    }
+    assert!(told >= 20, "only {told} kills hit");
+}
+
 #[test]
 fn ctrl_c_leaves_nothing() {
     for (via, signal) in [("mq", Signal::INT), ("shm", Signal::TERM), ("sysv", Signal::INT)] {
@@ -287,6 +317,14 @@ fn what_the_machine_does_not_give_is_told_and_the_others_go_on() {
             assert_eq!(result["pi"], "3.14127432760", "{result}");
         }
     }
+    let long = place.0.path().join("d".repeat(100));
+    fs::create_dir(&long).unwrap();
+    let output =
+        place.command(&[], &["--via", "unix", "--terms", "9"]).env("TMPDIR", &long).output().unwrap();
+    assert!(output.status.code() == Some(71) && out(&output).contains("shorter path"), "{}", out(&output));
+    fs::remove_dir(&long).unwrap();
+    let output = place.command(&[], &["--via", "mq"]).env("TMPDIR", &long).output().unwrap();
+    assert!(output.status.code() == Some(71) && out(&output).contains("set TMPDIR"), "{}", out(&output));
     // No room for a byte in any file.
     let output =
         place.command(&["prlimit", "--fsize=0:0"], &["--via", "file", "--terms", "9"]).output().unwrap();

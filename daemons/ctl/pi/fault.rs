@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, ErrorKind};
 
 use rustix::io::Errno;
 
@@ -37,6 +37,13 @@ impl Display for Fault {
 }
 
 fn remedy(via: Via, why: &io::Error) -> &'static str {
+    match (via, why.kind()) {
+        (_, ErrorKind::TimedOut) => return "is the machine overloaded? Try again with fewer --workers",
+        (Via::Unix, ErrorKind::InvalidInput) => {
+            return "set TMPDIR to a shorter path: that of a socket has 107 bytes at most";
+        }
+        _ => {}
+    }
     match (via, Errno::from_io_error(why)) {
         (Via::Mq, Some(Errno::MFILE)) => {
             "the memory of this user's message queues is used up: remove queues of /dev/mqueue, or raise ulimit -q (LimitMSGQUEUE=)"
@@ -55,7 +62,6 @@ fn remedy(via: Via, why: &io::Error) -> &'static str {
         }
         (_, Some(Errno::MFILE | Errno::NFILE)) => "raise the limit on open files: ulimit -n",
         (_, Some(Errno::AGAIN | Errno::NOMEM)) => "take fewer --workers, or raise ulimit -u (TasksMax=)",
-        (_, Some(Errno::TIMEDOUT)) => "is the machine overloaded? Try again with fewer --workers",
         _ => "",
     }
 }

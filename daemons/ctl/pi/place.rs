@@ -75,8 +75,15 @@ impl Place {
 
     /// Notes its System V queue.
     pub fn note(&self, queue: &MessageQueue) -> io::Result<()> {
-        std::fs::write(self.file(NUMBER), queue.id().to_string())
+        std::fs::write(self.file(NUMBER), noted(queue.id()))
     }
+}
+
+/// A number means a queue only since the machine has started, and in one namespace.
+fn noted(id: i32) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/ipc").unwrap_or_default();
+    format!("{id} {} {}", space.display(), boot.trim_end())
 }
 
 fn queue(name: &str) -> String {
@@ -102,12 +109,11 @@ fn sweep(above: &Path) {
     }
 }
 
-/// After a long time the number may be that of a queue of somebody else, or of a pipeline: then more than we may.
 fn remove_noted(dir: &Path) {
     let text = std::fs::read_to_string(dir.join(NUMBER)).unwrap_or_default();
-    let Ok(id) = text.parse() else { return };
-    let queue = MessageQueue::of(id);
-    if queue.state().is_ok_and(|is| is.user == rustix::process::geteuid().as_raw() && is.room > 0) {
-        let _ = queue.remove();
+    if let Some(id) = text.split(' ').next().and_then(|id| id.parse().ok())
+        && text == noted(id)
+    {
+        let _ = MessageQueue::of(id).remove();
     }
 }

@@ -66,7 +66,12 @@ impl Stop {
 /// Computes pi over one mechanism. When this returns no process and no object of it is left.
 pub fn compute(via: Via, job: Job, stop: &Stop) -> Result<f64, Fault> {
     let system = |what: &'static str| move |e: io::Error| Fault::system(via, what, &e);
-    let place = Place::make().map_err(system("make a directory"))?;
+    let place = Place::make().map_err(|e| {
+        Fault::new(
+            format!("cannot make the directory {e}"),
+            "set TMPDIR to one where you may write, and with room",
+        )
+    })?;
     let mut mechanism = via.make(&place).map_err(system("make what the sums come over"))?;
     let mut sums = Sums::new(place.tag, job.workers);
     let mut workers = Workers::new().map_err(system("make a pipe"))?;

@@ -138,7 +138,9 @@ mod tests {
                 }
             })
         });
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert_eq!(made.with(1, |_| (), |words| words[0].load(Relaxed)).unwrap(), 40_000);
     }
 
