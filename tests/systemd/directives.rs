@@ -59,6 +59,9 @@ const CLAIMS: &[Claim] = &[
     Claim { unit: "ipc-conv.service", change: Without("ExecStartPre="), holds: a_squat_is_put_right },
     Claim { unit: "ipc-log.service", change: Without("StateDirectory="), holds: fresh },
     Claim { unit: "ipc-log.service", change: Without("StateDirectoryMode="), holds: the_record_is_private },
+    Claim { unit: "ipc-conv.service", change: Without("SupplementaryGroups="), holds: entries_are_carried },
+    Claim { unit: "ipc-stat.service", change: Without("SupplementaryGroups="), holds: lines_are_carried },
+    Claim { unit: "ipc-log.service", change: Without("ReadWritePaths="), holds: a_socket_is_made },
     Claim { unit: "ipc-pipeline.target", change: Without("Wants="), holds: fresh },
     Claim { unit: "ipc-pipeline.target", change: Without("WantedBy="), holds: can_be_enabled },
 ];
@@ -70,8 +73,8 @@ const NOT_CLAIMED: &[(&str, &str)] = &[
     ("NotifyAccess=main", "it is what Type=notify means, said aloud"),
     ("RestartSec=100ms", "it is systemd's own value, said aloud"),
     ("TimeoutStartSec=15s", "a shorter wait than systemd's own 90 s: to see it would take as long"),
-    ("RestartPreventExitStatus=64 78", "it is the same in all four; claimed of report"),
-    ("SupplementaryGroups=", "only carriers other than shared memory need it"),
+    ("RestartPreventExitStatus=", "it is the same in all four; claimed of report"),
+    ("ExecReload=", "tests/systemd/reload.rs"),
     ("ExecStart=", "without it there is no service"),
     ("Type=oneshot", "with RemainAfterExit= and without ExecStart= of a daemon systemd has no other"),
 ];
@@ -223,6 +226,25 @@ fn a_squat_is_put_right(m: &mut Machine) -> bool {
 
 fn the_record_is_private(m: &mut Machine) -> bool {
     fresh(m) && m.does("stat -c %a /var/lib/ipc-pipeline/log").trim() == "750"
+}
+
+/// conv may write into log's queue.
+fn entries_are_carried(m: &mut Machine) -> bool {
+    fresh(m) && soon(m, |m| m.status("--system")["daemons"]["log"]["counters"]["carried"].as_u64() > Some(20))
+}
+
+/// stat may write into report's FIFO.
+fn lines_are_carried(m: &mut Machine) -> bool {
+    fresh(m)
+        && soon(m, |m| m.status("--system")["daemons"]["report"]["counters"]["printed"].as_u64() > Some(1))
+}
+
+/// log may make its socket.
+fn a_socket_is_made(m: &mut Machine) -> bool {
+    at_rest(m);
+    m.write("/etc/ipc-pipeline/pipeline.toml", &format!("{FAST}[edge]\nlog = \"unix:\"\n"));
+    m.run("timeout 8 systemctl start ipc-pipeline.target");
+    soon(m, |m| durable(m) > Some(20))
 }
 
 fn can_be_enabled(m: &mut Machine) -> bool {

@@ -17,7 +17,7 @@ fn install_start_read_stop() {
         let took = m.wait_for("lines in the journal", |m| {
             m.does("journalctl -u ipc-report --no-pager -o cat")
                 .lines()
-                .filter(|l| l.starts_with("value: n="))
+                .filter(|l| l.starts_with("value: n=") && !l.starts_with("value: n=0"))
                 .count()
                 > 1
         });
