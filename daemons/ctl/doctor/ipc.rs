@@ -110,7 +110,7 @@ fn queue_memory(needs: &Needs) -> Finding {
     needs.lacking("mq", WHAT, said, format!("ulimit -q {wanted}, or LimitMSGQUEUE={wanted} in a unit"))
 }
 
-/// Shown because carriers of the kernel and the spool differ in it from what other programs need.
+/// Shown, so that nobody looks for a fault there.
 fn locked_memory() -> Finding {
     let limit = getrlimit(Resource::Memlock).current;
     good("locked memory", format!("{}; a pipeline needs none", or_no_limit(limit)))

@@ -61,7 +61,10 @@ fn read_on(stream: &mut dyn Read, said: &mut Vec<u8>) -> bool {
     while said.len() < LEN {
         match stream.read(bytes.get_mut(said.len()..).unwrap_or_default()) {
             Ok(0) => return false,
-            Ok(n) => said.extend(bytes.iter().skip(said.len()).take(n).copied().collect::<Vec<u8>>()),
+            Ok(n) => {
+                let from = said.len();
+                said.extend_from_slice(bytes.get(from..from + n).unwrap_or_default());
+            }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return e.kind() == ErrorKind::WouldBlock,
         }
