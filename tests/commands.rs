@@ -437,7 +437,7 @@ fn free_shm() -> u64 {
 #[test]
 fn help_has_examples() {
     let p = Pipeline::new("");
-    for command in ["export", "tail", "top", "plot", "verify"] {
+    for command in ["export", "tail", "top", "plot", "verify", "pi"] {
         let out = p.command(env!("CARGO_BIN_EXE_ipc-pipeline")).args([command, "--help"]).output().unwrap();
         let help = String::from_utf8(out.stdout).unwrap();
         assert!(help.contains("Examples:") && help.contains(&format!("ipc-pipeline {command}")), "{help}");

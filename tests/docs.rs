@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A page with what it is to be run, and how many commands it has at least: a page that is not run would be noticed.
-const PAGES: [(&str, usize); 5] = [
+const PAGES: [(&str, usize); 6] = [
     ("docs/carriers.md", 3),
+    ("docs/pi.md", 3),
     ("docs/log-a-temperature.md", 14),
     ("docs/replay-a-record.md", 10),
     ("docs/numbers.md", 7),
@@ -222,6 +223,11 @@ fn replay_a_record() {
 #[test]
 fn carriers() {
     run_page("docs/carriers.md");
+}
+
+#[test]
+fn pi() {
+    run_page("docs/pi.md");
 }
 
 #[test]

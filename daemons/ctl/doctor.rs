@@ -1,5 +1,8 @@
-//! `ipc-pipeline doctor`: is this machine as a pipeline needs it? Each finding says what to do. Nothing is changed.
+//! `ipc-pipeline doctor`: is this machine as a pipeline needs it? Each finding says what to do. Nothing is changed, and
+//! what is made for a trial is removed.
 #![forbid(unsafe_code)]
+
+mod ipc;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -78,7 +81,7 @@ fn wrong(what: &'static str, said: impl Into<String>, remedy: impl Into<String>)
 /// The whole command.
 pub fn doctor(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
     let findings = match common.resolve() {
-        Ok((config, names)) => examine(&config, &names),
+        Ok((config, names)) => examine(&config, &names)?,
         Err(e) => {
             vec![wrong("configuration", e.to_string(), "mend it; `ipc-pipeline check` says this alone")]
         }
@@ -87,7 +90,7 @@ pub fn doctor(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
     Ok(if findings.iter().any(|finding| finding.verdict == Verdict::Wrong) { EXIT_WRONG } else { 0 })
 }
 
-fn examine(config: &Config, names: &Names) -> Vec<Finding> {
+fn examine(config: &Config, names: &Names) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![
         good("configuration", "no faults"),
         shared_memory(config, names),
@@ -104,7 +107,8 @@ fn examine(config: &Config, names: &Names) -> Vec<Finding> {
             findings.extend(units(names));
         }
     }
-    findings
+    findings.extend(ipc::findings(config)?);
+    Ok(findings)
 }
 
 /// The spool is there as a whole before a daemon uses it, so its room is what counts.

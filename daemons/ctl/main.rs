@@ -17,6 +17,7 @@ mod lost;
 mod moment;
 mod objects;
 mod pages;
+mod pi;
 mod place;
 mod plot;
 mod progress;
@@ -174,6 +175,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[command(subcommand)]
         what: objects::Command,
     },
+    /// Compute pi with many processes over each mechanism of the machine: a test of its IPC
+    #[command(after_help = pi::HELP)]
+    Pi(pi::Args),
     /// Write the man pages and the completions of shells; for who packages this
     #[command(hide = true)]
     Pages {
@@ -208,6 +212,7 @@ fn main() -> ExitCode {
         Command::Archive { common, to, compress, json } => archive_record(&common, to, compress, json),
         Command::Compress { common, dir, json } => compress_record(&common, dir, json),
         Command::Objects { what } => objects::objects(what),
+        Command::Pi(args) => pi::command(&args),
         Command::Pages { dir } => pages::write(&dir, Cli::command()),
     };
     match result {

@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 mod crc;
+mod locked;
 mod sysv;
 
 pub use crc::{all_whole, seal_all};
+pub use locked::LockedMap;
 pub use sysv::{MessageQueue, QueueState};
 
 use std::fs::File;
