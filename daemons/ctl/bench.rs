@@ -7,12 +7,15 @@ mod job;
 mod kernel;
 mod limits;
 mod mechanism;
+mod memory;
 mod pair;
 mod probe;
+mod queues;
 mod room;
 mod show;
 mod statistics;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipc_pipeline::daemon::Failure;
@@ -21,7 +24,9 @@ use self::job::{Job, Task};
 use self::kernel::Kernel;
 use self::limits::Limits;
 use self::mechanism::Mechanism;
+use self::memory::{Locked, Spool};
 use self::pair::Reports;
+use self::queues::{Appended, Mq, Signals, Sysv};
 use self::statistics::Spread;
 use crate::progress::Bar;
 use crate::say;
@@ -74,16 +79,13 @@ impl Effort {
 
     fn job(&self, mechanism: &dyn Mechanism, task: Task, size: usize) -> Job {
         let count = match task {
-            Task::Stream => (BYTES_MAX / size) as u64,
+            Task::Stream => (mechanism.bytes_max() / size) as u64,
             Task::RoundTrip => self.round_trips,
             Task::WakeUp => self.wake_ups,
         };
         Job { mechanism: mechanism.name().into(), task, size, time: self.stream, count, warm_percent: 20 }
     }
 }
-
-/// No stream carries more, so that a file stays small.
-const BYTES_MAX: usize = 8 << 30;
 
 /// What several samples of one task say.
 pub struct Figure {
@@ -123,19 +125,25 @@ pub struct Findings {
 
 /// All mechanisms, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
-    const KERNEL: [Kernel; 9] = [
-        Kernel::Pipe,
-        Kernel::Fifo,
-        Kernel::Socketpair,
-        Kernel::UnixStream,
-        Kernel::UnixSeqpacket,
-        Kernel::UnixDatagram,
-        Kernel::Tcp,
-        Kernel::Udp,
-        Kernel::Multicast,
+    const ALL: [&dyn Mechanism; 16] = [
+        &Kernel::Pipe,
+        &Kernel::Fifo,
+        &Mq,
+        &Sysv,
+        &Kernel::UnixStream,
+        &Kernel::UnixSeqpacket,
+        &Kernel::UnixDatagram,
+        &Kernel::Socketpair,
+        &Kernel::Tcp,
+        &Kernel::Udp,
+        &Kernel::Multicast,
+        &Appended,
+        &Signals,
+        &Locked,
+        &Spool::Sleeping,
+        &Spool::Spinning,
     ];
-    static TABLE: [Kernel; 9] = KERNEL;
-    TABLE.iter().map(|m| m as &dyn Mechanism)
+    ALL.into_iter()
 }
 
 /// The whole command.
@@ -242,11 +250,11 @@ fn rate(report: &job::Report) -> f64 {
 
 /// Gives each its ratio to the best of the same task and size.
 fn compare(figures: &mut [Figure]) {
-    let kinds: std::collections::BTreeSet<(&str, usize)> =
-        figures.iter().map(|f| (f.task.word(), f.size)).collect();
+    // A latency is that of the smallest message, whatever its size.
+    let kind_of = |f: &Figure| (f.task.word(), if f.task == Task::Stream { f.size } else { 0 });
+    let kinds: BTreeSet<(&str, usize)> = figures.iter().map(kind_of).collect();
     for kind in kinds {
-        let mut of_kind: Vec<&mut Figure> =
-            figures.iter_mut().filter(|f| (f.task.word(), f.size) == kind).collect();
+        let mut of_kind: Vec<&mut Figure> = figures.iter_mut().filter(|f| kind_of(f) == kind).collect();
         let values: Vec<f64> = of_kind.iter().map(|f| f.value.median).collect();
         let more_is_better = kind.0 == Task::Stream.word();
         for (figure, ratio) in of_kind.iter_mut().zip(statistics::ratios(&values, more_is_better)) {

@@ -59,6 +59,11 @@ pub trait Mechanism: Sync {
         &SIZES
     }
 
+    /// Bytes that a stream carries at most.
+    fn bytes_max(&self) -> usize {
+        8 << 30
+    }
+
     /// In the bench itself: opens both ends.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::control::{hear, tell};
 use super::job::{Job, Report};
-use super::mechanism::{Mechanism, Side};
+use super::mechanism::{Ends, Mechanism, Side};
 
 /// Longer than any sample takes, even on a machine that is very busy.
 const BOUND: Duration = Duration::from_secs(20);
@@ -87,14 +87,16 @@ pub struct Reports {
 /// A sentence's rest: why it cannot be measured here.
 pub fn sample(mechanism: &dyn Mechanism, job: &Job) -> Result<Reports, String> {
     let system = |e: io::Error| e.to_string();
-    let ends = mechanism.open(job.load()).map_err(system)?;
+    // The guard goes last, after both processes.
+    let Ends { first: firsts, second: seconds, word, guard: _guard } =
+        mechanism.open(job.load()).map_err(system)?;
     let mut first = Process::start().map_err(system)?;
     let mut second = Process::start().map_err(system)?;
     let pids = (first.pid(), second.pid());
-    tell(&first.socket, &job.line(Side::First, pids.1, &ends.word), &ends.first).map_err(system)?;
-    tell(&second.socket, &job.line(Side::Second, pids.0, &ends.word), &ends.second).map_err(system)?;
+    tell(&first.socket, &job.line(Side::First, pids.1, &word), &firsts).map_err(system)?;
+    tell(&second.socket, &job.line(Side::Second, pids.0, &word), &seconds).map_err(system)?;
     // Only the two processes hold the ends now: if one of them dies, the other one reads that.
-    drop((ends.first, ends.second));
+    drop((firsts, seconds));
     let end = Instant::now() + BOUND;
     for process in [&mut second, &mut first] {
         process.hear(end)?;
