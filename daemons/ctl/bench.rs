@@ -1,10 +1,13 @@
 //! `ipc-pipeline bench`: how fast this machine carries messages from one process to another, by every way it has.
 #![forbid(unsafe_code)]
 
+mod bars;
 mod child;
 mod control;
+mod entries;
 mod job;
 mod kernel;
+mod like_2017;
 mod limits;
 mod mechanism;
 mod memory;
@@ -16,10 +19,14 @@ mod show;
 mod statistics;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::args::EXIT_USAGE;
+use ipc_pipeline::daemon::{EXIT_SYSTEM, Failure};
+use ipc_pipeline::logging;
 
+use self::entries::Carried;
 use self::job::{Job, Task};
 use self::kernel::Kernel;
 use self::limits::Limits;
@@ -52,6 +59,15 @@ pub struct Args {
     /// For machines: one JSON object
     #[arg(long)]
     json: bool,
+    /// For spreadsheets: one line for each figure
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Draw the figures into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Repeat a known experiment with Python instead: 8 MiB in messages of 1 KiB
+    #[arg(long, conflicts_with_all = ["only", "csv", "plot"])]
+    like_2017: bool,
     /// One of the two processes of a sample
     #[arg(long, hide = true)]
     child: bool,
@@ -125,7 +141,7 @@ pub struct Findings {
 
 /// All mechanisms, in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
-    const ALL: [&dyn Mechanism; 16] = [
+    const ALL: [&dyn Mechanism; 22] = [
         &Kernel::Pipe,
         &Kernel::Fifo,
         &Mq,
@@ -142,6 +158,12 @@ pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
         &Locked,
         &Spool::Sleeping,
         &Spool::Spinning,
+        &Carried::Mq,
+        &Carried::Fifo,
+        &Carried::Unix,
+        &Carried::Sysv,
+        &Carried::Tcp,
+        &Carried::Udp,
     ];
     ALL.into_iter()
 }
@@ -151,17 +173,42 @@ pub fn bench(args: &Args) -> Result<u8, Failure> {
     if args.child {
         return child::main();
     }
-    let chosen = chosen(&args.only)?;
-    let findings = measure(&chosen, &Effort::of(args.quick));
-    say(&if args.json { show::json(&findings) } else { show::table(&findings) })?;
-    Ok(if findings.missing.is_empty() { 0 } else { ipc_pipeline::daemon::EXIT_SYSTEM })
+    let (chosen, effort) = (chosen(&args.only)?, Effort::of(args.quick));
+    if args.like_2017 {
+        let lines = like_2017::run(&chosen, effort.rounds);
+        say(&if args.json { like_2017::json(&lines) } else { like_2017::table(&lines) })?;
+        return Ok(if like_2017::is_complete(&lines) { 0 } else { EXIT_SYSTEM });
+    }
+    let findings = measure(&chosen, &effort);
+    say(&match (args.json, args.csv) {
+        (true, _) => show::json(&findings),
+        (_, true) => show::csv(&findings),
+        _ => show::table(&findings),
+    })?;
+    if args.csv {
+        warn_of(&findings.missing);
+    }
+    if let Some(path) = &args.plot {
+        let text = bars::svg(&findings).map_err(Failure::system)?;
+        std::fs::write(path, text)
+            .map_err(|e| Failure::system(format!("cannot write {}: {e}", path.display())))?;
+    }
+    Ok(if findings.missing.is_empty() { 0 } else { EXIT_SYSTEM })
+}
+
+/// What has no place in a table of numbers.
+fn warn_of(missing: &[(&str, String)]) {
+    logging::start("ipc-pipeline", log::LevelFilter::Info, false);
+    for (name, why) in missing {
+        log::warn!("{name} cannot be measured: {why}");
+    }
 }
 
 fn chosen(only: &[String]) -> Result<Vec<&'static dyn Mechanism>, Failure> {
     if let Some(unknown) = only.iter().find(|name| all().all(|m| m.name() != **name)) {
         let names: Vec<&str> = all().map(|m| m.name()).collect();
         let text = format!("--only {unknown}: there is no such mechanism; allowed: {}", names.join(", "));
-        return Err(Failure::new(ipc_pipeline::args::EXIT_USAGE, text));
+        return Err(Failure::new(EXIT_USAGE, text));
     }
     Ok(all().filter(|m| only.is_empty() || only.iter().any(|name| name == m.name())).collect())
 }

@@ -106,6 +106,7 @@ fn pour(port: &mut dyn Port, job: &Job) -> io::Result<Report> {
         report.calls += u64::from(port.send(&message)?);
         report.messages += 1;
         if over {
+            report.calls += u64::from(port.flush()?);
             report.ended = sys::monotonic_ns();
             return Ok(report);
         }

@@ -132,8 +132,17 @@ mod tests {
         };
         let read = Job::read(&job.line(Side::Second, 12, "a b")).unwrap();
         assert_eq!(read, (job, Side::Second, 12, "a b".to_owned()));
-        let report =
-            Report { messages: 1, measured: 2, begun: 3, ended: 4, cpu: 5, calls: 6, p50: 7, p99: 8, p999: 9 };
+        let report = Report {
+            messages: 1,
+            measured: 2,
+            begun: 3,
+            ended: 4,
+            cpu: 5,
+            calls: 6,
+            p50: 7,
+            p99: 8,
+            p999: 9,
+        };
         assert_eq!(Report::read(&report.line()), Some(report));
         assert_eq!(Report::read("done 1 2"), None);
         assert_eq!(Job::read("1 2 pipe fly 3"), None);

@@ -94,6 +94,14 @@ pub trait Port {
     /// The system's; `UnexpectedEof`: the other end is gone.
     fn receive(&mut self, out: &mut [u8]) -> io::Result<u32>;
 
+    /// Does what is left to do after the last message of a stream; system calls.
+    ///
+    /// # Errors
+    /// The system's.
+    fn flush(&mut self) -> io::Result<u32> {
+        Ok(0)
+    }
+
     /// Of each so many bytes the first eight arrive; the rest belongs to the mechanism.
     fn stride(&self) -> usize {
         8

@@ -82,8 +82,17 @@ fn streams<'f>(figures: impl Iterator<Item = &'f Figure>) -> String {
 }
 
 fn latencies<'f>(figures: impl Iterator<Item = &'f Figure>) -> String {
-    let mut table =
-        new_table(&["latency, us", "what", "p50", "range", "p99", "p99.9", "of best", "calls each", "distance"]);
+    let mut table = new_table(&[
+        "latency, us",
+        "what",
+        "p50",
+        "range",
+        "p99",
+        "p99.9",
+        "of best",
+        "calls each",
+        "distance",
+    ]);
     let us = |ns: f64| format!("{:.2}", ns / 1e3);
     for f in figures {
         table.add_row([
@@ -154,12 +163,30 @@ fn of_figure(f: &Figure) -> Value {
     value
 }
 
+/// For spreadsheets: one line for each figure, times in ns, rates a second.
+pub fn csv(findings: &Findings) -> String {
+    let head = "mechanism,task,bytes,median,min,max,p99_ns,p999_ns,cpu_ns_per_message,calls_per_message,ratio,distance,samples\n";
+    let line = |f: &Figure| {
+        let Figure { mechanism, size, value: v, p99, p999, cpu, calls, ratio, distance, samples, .. } = f;
+        let (task, late) = (f.task.word(), f.task != Task::Stream);
+        let late = if late { format!("{p99},{p999}") } else { ",".to_owned() };
+        format!(
+            "{mechanism},{task},{size},{:.1},{:.1},{:.1},{late},{cpu:.1},{calls:.4},{ratio:.5},{distance},{samples}\n",
+            v.median, v.min, v.max
+        )
+    };
+    findings.figures.iter().fold(head.to_owned(), |text, f| text + &line(f))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.0, 999.0, 1500.0, 1_234_567.0, 123e6].map(short), ["0", "999", "1.5 k", "1.23 M", "123 M"]);
+        assert_eq!(
+            [0.0, 999.0, 1500.0, 1_234_567.0, 123e6].map(short),
+            ["0", "999", "1.5 k", "1.23 M", "123 M"]
+        );
     }
 }
