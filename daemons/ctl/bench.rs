@@ -69,8 +69,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["only", "csv", "plot"])]
     like_2017: bool,
     /// One of the two processes of a sample
-    #[arg(long, hide = true)]
-    child: bool,
+    #[arg(long, hide = true, value_name = "WHO")]
+    child: Option<String>,
 }
 
 /// How much is measured.
@@ -99,7 +99,7 @@ impl Effort {
             Task::RoundTrip => self.round_trips,
             Task::WakeUp => self.wake_ups,
         };
-        Job { mechanism: mechanism.name().into(), task, size, time: self.stream, count, warm_percent: 20 }
+        Job { task, size, time: self.stream, count, warm_percent: 20 }
     }
 }
 
@@ -170,8 +170,8 @@ pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
 
 /// The whole command.
 pub fn bench(args: &Args) -> Result<u8, Failure> {
-    if args.child {
-        return child::main();
+    if let Some(who) = &args.child {
+        return child::main(who);
     }
     let (chosen, effort) = (chosen(&args.only)?, Effort::of(args.quick));
     if args.like_2017 {

@@ -1,12 +1,15 @@
 //! `bench --child`: one of the two processes. It does what it is told on its standard input, a socket, and ends.
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use ipc_pipeline::args::EXIT_USAGE;
 use ipc_pipeline::daemon::{EXIT_SYSTEM, Failure};
-use ipc_pipeline::sys;
+use ipc_pipeline::sys::{self, QueuedSignal};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::ClockId;
 
 use super::control::{hear, tell};
@@ -21,28 +24,30 @@ const LOOK: u64 = 16;
 /// Between two wake-ups: long enough that the other process sleeps.
 const PAUSE: Duration = Duration::from_micros(150);
 
-/// The whole process.
-pub fn main() -> Result<u8, Failure> {
-    match work() {
-        Ok(()) => Ok(0),
-        Err(why) => {
-            let _ = tell(io::stdin(), &format!("failed {why}"), &[]);
-            Ok(EXIT_SYSTEM)
-        }
+/// The whole process. `who`: the mechanism, and what the bench tells both ends: known from the first instant on, so that
+/// whatever has a name can be removed.
+pub fn main(who: &str) -> Result<u8, Failure> {
+    let (name, word) = who.split_once(' ').unwrap_or((who, ""));
+    let Some(mechanism) = all().find(|m| m.name() == name) else {
+        return Err(Failure::new(EXIT_USAGE, "this is for `ipc-pipeline bench` itself"));
+    };
+    let Err(why) = work(mechanism, word);
+    if tell(io::stdin(), &format!("failed {why}"), &[]).is_err() {
+        mechanism.abandon(word);
     }
+    Ok(EXIT_SYSTEM)
 }
 
-fn work() -> io::Result<()> {
+fn work(mechanism: &'static dyn Mechanism, word: &str) -> io::Result<Infallible> {
+    QueuedSignal::block()?; // here, so that no other thread can be hit by one
+    end_with_the_bench(mechanism, word.to_owned());
     let (line, fds) = hear(io::stdin())?;
-    let strange = || io::Error::new(io::ErrorKind::InvalidInput, "this is for `ipc-pipeline bench` itself");
-    let (job, side, peer, word) = Job::read(&line).ok_or_else(strange)?;
-    let mechanism = all().find(|m| m.name() == job.mechanism).ok_or_else(strange)?;
+    let (job, side, peer) = Job::read(&line).ok_or(io::ErrorKind::InvalidInput)?;
     probe::pin(side);
-    let end = End { side, fds, word: word.clone(), peer, load: job.load() };
+    let end = End { side, fds, word: word.to_owned(), peer, load: job.load() };
     let mut port = mechanism.join(end)?;
     tell(io::stdin(), "ready", &[])?;
     hear(io::stdin())?;
-    end_with_the_bench(mechanism, word);
     let cpu = cpu_ns();
     let mut report = match (job.task, side) {
         (Task::Stream, Side::First) => pour(&mut *port, &job),
@@ -63,7 +68,12 @@ fn work() -> io::Result<()> {
 /// Whatever the main thread waits for: without the bench there is nothing to do.
 fn end_with_the_bench(mechanism: &'static dyn Mechanism, word: String) {
     std::thread::spawn(move || {
-        while hear(io::stdin()).is_ok() {}
+        let socket = io::stdin();
+        // Only the end of it is waited for: what is said there is for the main thread.
+        let mut fds = [PollFd::new(&socket, PollFlags::empty())];
+        while fds.iter().all(|fd| fd.revents().is_empty()) {
+            let _ = poll(&mut fds, None);
+        }
         mechanism.abandon(&word);
         std::process::exit(EXIT_SYSTEM.into());
     });

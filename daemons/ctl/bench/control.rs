@@ -37,10 +37,26 @@ pub fn tell(socket: impl AsFd, line: &str, fds: &[OwnedFd]) -> io::Result<()> {
 /// # Errors
 /// The other end is gone, or what it says is no text.
 pub fn hear(socket: impl AsFd) -> io::Result<(String, Vec<OwnedFd>)> {
+    receive(socket, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// The next line, if it has come.
+///
+/// # Errors
+/// As [`hear`].
+pub fn heard(socket: impl AsFd) -> io::Result<Option<String>> {
+    match receive(socket, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT) {
+        Ok((line, _)) => Ok(Some(line)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn receive(socket: impl AsFd, flags: RecvFlags) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut bytes = [0; MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut with = RecvAncillaryBuffer::new(&mut space);
-    let n = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut with, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let n = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut with, flags)?.bytes;
     let mut fds = Vec::new();
     for message in with.drain() {
         if let RecvAncillaryMessage::ScmRights(came) = message {

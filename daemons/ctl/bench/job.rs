@@ -33,8 +33,6 @@ impl Task {
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Name of the mechanism.
-    pub mechanism: String,
     /// What is measured.
     pub task: Task,
     /// Bytes of a message.
@@ -54,27 +52,26 @@ impl Job {
     }
 
     /// For a process.
-    pub fn line(&self, side: Side, peer: i32, word: &str) -> String {
+    pub fn line(&self, side: Side, peer: i32) -> String {
         let side = if side == Side::First { 1 } else { 2 };
-        let Job { mechanism, task, size, time, count, warm_percent } = self;
+        let Job { task, size, time, count, warm_percent } = self;
         let (task, time) = (task.word(), time.as_nanos());
-        format!("{side} {peer} {mechanism} {task} {size} {time} {count} {warm_percent} {word}")
+        format!("{side} {peer} {task} {size} {time} {count} {warm_percent}")
     }
 
     /// The other way.
-    pub fn read(line: &str) -> Option<(Job, Side, i32, String)> {
-        let mut words = line.splitn(9, ' ');
+    pub fn read(line: &str) -> Option<(Job, Side, i32)> {
+        let mut words = line.split(' ');
         let side = if words.next()? == "1" { Side::First } else { Side::Second };
         let peer = words.next()?.parse().ok()?;
-        let mechanism = words.next()?.to_owned();
         let task = words.next()?;
         let task = Task::ALL.into_iter().find(|t| t.word() == task)?;
         let size = words.next()?.parse().ok()?;
         let time = Duration::from_nanos(words.next()?.parse().ok()?);
         let count = words.next()?.parse().ok()?;
         let warm_percent = words.next()?.parse().ok()?;
-        let job = Job { mechanism, task, size, time, count, warm_percent };
-        Some((job, side, peer, words.next()?.to_owned()))
+        let job = Job { task, size, time, count, warm_percent };
+        Some((job, side, peer))
     }
 }
 
@@ -122,16 +119,10 @@ mod tests {
 
     #[test]
     fn lines_say_all() {
-        let job = Job {
-            mechanism: "pipe".into(),
-            task: Task::WakeUp,
-            size: 64,
-            time: Duration::from_millis(3),
-            count: 7,
-            warm_percent: 20,
-        };
-        let read = Job::read(&job.line(Side::Second, 12, "a b")).unwrap();
-        assert_eq!(read, (job, Side::Second, 12, "a b".to_owned()));
+        let job =
+            Job { task: Task::WakeUp, size: 64, time: Duration::from_millis(3), count: 7, warm_percent: 20 };
+        let read = Job::read(&job.line(Side::Second, 12)).unwrap();
+        assert_eq!(read, (job, Side::Second, 12));
         let report = Report {
             messages: 1,
             measured: 2,
@@ -145,6 +136,6 @@ mod tests {
         };
         assert_eq!(Report::read(&report.line()), Some(report));
         assert_eq!(Report::read("done 1 2"), None);
-        assert_eq!(Job::read("1 2 pipe fly 3"), None);
+        assert_eq!(Job::read("1 2 fly 3"), None);
     }
 }

@@ -43,7 +43,6 @@ pub fn run(all: &[&'static dyn Mechanism], rounds: usize) -> Vec<Line> {
 
 fn measure(mechanism: &dyn Mechanism, rounds: usize) -> Result<Spread, String> {
     let job = Job {
-        mechanism: mechanism.name().into(),
         task: Task::Stream,
         size: SIZE,
         time: Duration::from_secs(10),
