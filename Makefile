@@ -13,7 +13,7 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd`, which needs more than a machine as it is: `make test-systemd`.
 HERE = --test '[!s]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd lint bench mutants deb deb-check clean need-cc need-rust need-lint
+.PHONY: help build run test test-root test-systemd lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
@@ -29,7 +29,7 @@ lint: need-lint ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # Programs with real processes come last and one test at a time, so that nothing else disturbs a storm.
-test: lint ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (minutes)
+test: lint need-strace ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (minutes)
 	@echo "== unit tests"
 	$(CARGO) test --locked --lib --bins
 	@echo "== every interleaving of the ring, by loom (about a minute)"
@@ -95,3 +95,7 @@ need-rust: need-cc
 need-lint: need-rust
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || { \
 		echo "make: rustfmt or clippy is missing: 'rustup component add rustfmt clippy' gets them" >&2; exit 1; }
+
+need-strace:
+	@command -v strace >/dev/null 2>&1 || { \
+		echo "make: there is no strace, which kills daemons at a system call. On Debian: apt install strace" >&2; exit 1; }

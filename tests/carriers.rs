@@ -217,6 +217,24 @@ fn either_end_may_come_first_and_come_back() {
     });
 }
 
+/// A sender that has gone is no news that comes again and again: that would burn a processor.
+#[test]
+fn an_idle_carrier_lets_its_receiver_sleep() {
+    for_each(|place| {
+        let mut listening = place.listen();
+        let mut outlet = place.outlet();
+        assert_eq!(outlet.send(&message(1, LEN)), Sent::Sent);
+        assert_eq!(drain(&mut listening).concat(), message(1, LEN));
+        drop(outlet);
+        drain(&mut listening);
+        if listening.can_wait() {
+            let begun = Instant::now();
+            listening.wait(Duration::from_millis(100));
+            assert!(begun.elapsed() >= Duration::from_millis(90), "slept {:?}", begun.elapsed());
+        }
+    });
+}
+
 #[test]
 fn an_object_that_is_gone_is_noticed_and_made_again() {
     for_each(|place| {

@@ -394,6 +394,26 @@ fn a_garbled_entry() {
     p.assert_nothing_left();
 }
 
+/// While conv is down all words of the spool that log has mapped are overwritten with one pattern, so that they even agree with each
+/// other: the next conv begins a new epoch, and log grants it.
+#[test]
+fn a_spool_overwritten_under_a_living_log() {
+    let mut p = Pipeline::of_lines(1_000_000, STEADY);
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.durable() > 1000);
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() == head);
+    let spool = File::options().write(true).open(p.paths.spool()).unwrap();
+    spool.write_all_at(&[0x5A; 4096], 0).unwrap();
+    p.start(Role::Conv);
+    p.wait_for("a new epoch goes on", BOUND, |p| p.durable() > head + 1000);
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() == head);
+    assert_eq!(p.judge().epochs, 2);
+}
+
 /// A retired spool is never continued, but what it holds still becomes durable.
 #[test]
 fn a_retired_spool() {

@@ -1,6 +1,8 @@
 //! The loop of ipc-conv: ticks that are due, samples for them, entries in the spool.
 #![forbid(unsafe_code)]
 
+mod service;
+
 use std::time::Duration;
 
 use ipc_pipeline::config::{OnBad, Policy, Rate};
@@ -114,8 +116,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             }
             converter.pump.look();
             converter.look(state, now);
+            context.reload(&mut converter);
             if context.notifier.status_due(now) {
-                context.notifier.status(now, &converter.status(state));
+                converter.report_status(&mut context.notifier, state, now);
             }
         }
         if context.stopping() {
@@ -175,7 +178,7 @@ impl Converter {
             settings,
             policy: config.conv.policy,
             lock_step: config.conv.lock_step,
-            late_max_ns: config.late_limit().as_nanos().min(u64::MAX as u128) as u64,
+            late_max_ns: service::late_max_ns(config),
             count: config.conv.count,
             on_bad: config.source.on_bad(),
             durable_seen: None,
@@ -669,19 +672,6 @@ impl Converter {
             [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps, silent];
         let counters = [&since_epoch[..], &of_this_life].concat();
         self.publisher.page().set_counters(&counters);
-    }
-
-    fn status(&mut self, state: State) -> String {
-        let pending = self.pending;
-        let Some(spool) = self.publisher.spool() else { return state.name().into() };
-        let (head, p) = (spool.head(), pending.after(spool.position()));
-        format!(
-            "{}: seq {head}, {} samples, {} ticks empty, {} dropped",
-            state.name(),
-            p.samples,
-            p.empty,
-            p.full
-        )
     }
 }
 

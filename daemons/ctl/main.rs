@@ -21,6 +21,7 @@ mod pages;
 mod place;
 mod plot;
 mod progress;
+mod reload;
 mod run;
 mod said;
 mod samples;
@@ -118,6 +119,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[arg(long)]
         json: bool,
     },
+    /// Have running daemons read their configuration again; say what has changed and what needs a restart
+    #[command(after_help = reload::HELP)]
+    Reload(reload::Args),
     /// Prove a record: every CRC, the order, the epochs, the losses, and stat's last word
     #[command(after_help = verify::HELP)]
     Verify(verify::Args),
@@ -199,6 +203,7 @@ fn main() -> ExitCode {
         Command::Check { common, json } => check::check(&common, json),
         Command::Doctor { common, json } => doctor::doctor(&common, json),
         Command::Status { common, json } => status::status(&common, json),
+        Command::Reload(args) => reload::reload(&args),
         Command::Verify(args) => verify::command(args),
         Command::Export(args) => export::export(args),
         Command::Tail(args) => tail::tail(args),

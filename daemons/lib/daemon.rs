@@ -25,6 +25,7 @@ use crate::objects;
 use crate::page::{self, Page, State};
 use crate::publisher::{LOOK_NS, REST_NS, SegmentNames};
 use crate::record::Settings;
+use crate::reload::{Asked, Reload, Reloads};
 use crate::segment::{Copied, SegmentError, Shm};
 use crate::sink::Stream;
 use crate::sys;
@@ -111,6 +112,7 @@ pub struct Context {
     /// The way to the service manager.
     pub notifier: Notifier,
     stop: Arc<AtomicBool>,
+    reload: Reload,
     lock: Lock,
 }
 
@@ -137,6 +139,13 @@ impl Context {
             EXIT_OBJECT,
             "the lock file was removed while this daemon ran: ending, to be started again",
         ))
+    }
+
+    /// To be called at every look: reads the configuration again if that was asked for, and has the role take it.
+    pub fn reload(&mut self, role: &mut impl Reloads) {
+        if self.reload.look(&mut self.config, &mut self.notifier, role) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Was the lock file so new that it may replace one whose holder still lives, perhaps frozen?
@@ -174,13 +183,16 @@ pub fn record_settings(config: &Config) -> Settings {
 
 /// The whole `main` of a daemon; `work` returns when it is told to stop or its work is done.
 pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) -> ExitCode {
+    let asked = Asked::catch();
     bugs_exit_with_70();
     let args = match args::parse(role, std::env::args_os()) {
         Ok(args) => args,
         Err(e) => return args::report_usage(&e).into(),
     };
     logging::start(role.program(), args.common.level(), args.syslog);
-    match start(role, &args.common).and_then(|mut context| work(&mut context)) {
+    let asked = asked.map_err(no_handler);
+    match asked.and_then(|asked| start(role, &args.common, asked)).and_then(|mut context| work(&mut context))
+    {
         Ok(()) => {
             log::info!(target: SERVICE, id = Message::Ended; "ended, as it was told to or its work is done");
             ExitCode::SUCCESS
@@ -189,7 +201,7 @@ pub fn main(role: Role, work: impl FnOnce(&mut Context) -> Result<(), Failure>) 
     }
 }
 
-fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
+fn start(role: Role, args: &CommonArgs, asked: Asked) -> Result<Context, Failure> {
     let (config, names) = args.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
     let stop = stop_flag()?;
     objects::make_directories(&names).map_err(Failure::system)?;
@@ -199,7 +211,8 @@ fn start(role: Role, args: &CommonArgs) -> Result<Context, Failure> {
     // Only now is what an earlier life of this role left behind nobody's.
     objects::sweep(&names, role);
     let shm = Shm::of(&names);
-    Ok(Context { config, names, shm, notifier: Notifier::from_env(), stop, lock })
+    let reload = Reload::new(role, args, asked);
+    Ok(Context { config, names, shm, notifier: Notifier::from_env(), stop, reload, lock })
 }
 
 /// What another user makes for the machine's pipeline nobody else takes for the role's: not even the superuser's.
@@ -276,10 +289,13 @@ fn lives(pid: u64, role: Role) -> bool {
 pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, stop.clone())
-            .map_err(|e| Failure::system(format!("cannot install a signal handler: {e}")))?;
+        signal_hook::flag::register(signal, stop.clone()).map_err(no_handler)?;
     }
     Ok(stop)
+}
+
+fn no_handler(e: std::io::Error) -> Failure {
+    Failure::system(format!("cannot install a signal handler: {e}"))
 }
 
 /// What we listen at cannot be had: whoever starts us again repairs it first.

@@ -246,8 +246,15 @@ impl<S: Segments + Clone> Intake<S> {
         self.drained_here() && self.successor.is_none()
     }
 
+    /// A head that was garbled speaks of entries that there never were: no position then fits it, and no slot holds the next one.
     fn drained_here(&self) -> bool {
-        self.spool.as_ref().is_none_or(|s| s.head() < self.next)
+        self.spool.as_ref().is_none_or(|spool| {
+            spool.head() < self.next || spool.position().is_none() && !self.holds_next(spool)
+        })
+    }
+
+    fn holds_next(&self, spool: &SpoolReader<S::Mem>) -> bool {
+        ring::copy_valid(spool.ring(), self.next, self.epoch, &mut [0; LEN]) > 0
     }
 
     /// Slots of the spool; without one the smallest there can be.

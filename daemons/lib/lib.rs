@@ -75,6 +75,7 @@ pub mod record;
 pub mod recovery;
 #[cfg(not(loom))]
 pub mod register;
+pub mod reload;
 #[cfg(not(loom))]
 pub mod retention;
 #[cfg(not(loom))]

@@ -42,6 +42,10 @@ messages! {
     Restarted = "dc3e0dd0ecc745869ae7d13ad923a039",
     /// The command line or the configuration is wrong.
     ConfigRefused = "9b5c9dde666841e29723b9771a277ecc",
+    /// A running daemon has read its configuration again.
+    ConfigReadAgain = "981361dbd4ee4119a0b8a29e73037559",
+    /// A running daemon has found its configuration wrong, and goes on with the one that it has.
+    ConfigNotTaken = "bb49d55ca2034b9db7369542ca8dfcb6",
     /// The source gave what is no sample, and the configuration says to stop then.
     InputRefused = "f3b15b7fdcf64ae2ba5d9b6aa6b3a41a",
     /// An object of the daemon is gone: it ends, to be started again.

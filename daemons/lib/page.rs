@@ -28,6 +28,9 @@ const RECORD: usize = 768 / 8;
 const COUNTERS: usize = 1024 / 8;
 const ADDRESS: usize = 1536 / 8;
 const ADDRESS_WORDS: usize = 32;
+const RELOAD: usize = 1792 / 8;
+const ANSWER: usize = 1824 / 8;
+const ANSWER_WORDS: usize = 252;
 
 /// What a role is doing, in one word. The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +178,20 @@ pub struct Grant {
     pub index: u64,
     /// seq of its SOURCE entry.
     pub source_seq: u64,
+}
+
+/// What a role says of reading its configuration again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// The process that does so when it gets SIGUSR1; 0: none does.
+    pub pid: u64,
+    /// 1 more when it begins, and 1 more when it has done so: odd in between.
+    pub count: u64,
+    /// Was the last configuration taken, as far as it can be without a restart? Else nothing has changed.
+    pub taken: bool,
+    /// If it was taken: on a line each the keys that go by it now, and those that need a restart, with blanks between. Else
+    /// why it was not. Empty if it is nothing that anybody should print.
+    pub text: String,
 }
 
 /// One page in memory.
@@ -379,22 +396,63 @@ impl<M: Memory> Page<M> {
 
     /// The address at which the role receives; `None`: it says none, or something that nobody should print.
     pub fn address(&self) -> Option<String> {
-        let words = &self.memory.words()[ADDRESS..ADDRESS + ADDRESS_WORDS];
-        let bytes: Vec<u8> = words.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
-        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-        let (text, rest) = bytes.split_at_checked(end)?;
-        let sound = !text.is_empty() && text.iter().all(u8::is_ascii_graphic) && rest.iter().all(|b| *b == 0);
-        String::from_utf8(text.to_vec()).ok().filter(|_| sound)
+        let text = self.text(ADDRESS, ADDRESS_WORDS)?;
+        let sound = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        Some(text).filter(|_| sound)
     }
 
     /// Says at which address the role receives (at most 256 bytes).
     pub fn set_address(&self, address: &str) {
-        let mut bytes = [0; 8 * ADDRESS_WORDS];
-        let n = address.len().min(bytes.len());
-        bytes[..n].copy_from_slice(&address.as_bytes()[..n]);
+        self.set_text(ADDRESS, ADDRESS_WORDS, address);
+    }
+
+    /// Reading the configuration again. While the count is odd, result and text are being written.
+    pub fn reloads(&self) -> Reloads {
+        let [pid, count, result] = [0, 1, 2].map(|i| self.load(RELOAD + i));
+        let text = self.text(ANSWER, ANSWER_WORDS).unwrap_or_default();
+        let sound = text.chars().all(|c| c == '\n' || !c.is_control());
+        Reloads { pid, count, taken: result == 1, text: if sound { text } else { String::new() } }
+    }
+
+    /// From now on this process reads its configuration again when it gets SIGUSR1.
+    pub fn listen_for_reloads(&self, pid: u64) {
+        self.store(RELOAD + 1, 0);
+        self.store(RELOAD, pid);
+    }
+
+    /// It does so now.
+    pub fn begin_reload(&self) {
+        self.store(RELOAD + 1, self.load(RELOAD + 1) | 1);
+        // Whoever sees a word of what follows sees that count, too.
+        std::sync::atomic::fence(Ordering::Release);
+    }
+
+    /// It has done so, with this result; see [`Reloads`]. A text beyond 2,016 bytes is cut.
+    pub fn end_reload(&self, taken: bool, text: &str) {
+        self.store(RELOAD + 2, if taken { 1 } else { 2 });
+        let whole =
+            text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 8 * ANSWER_WORDS);
+        self.set_text(ANSWER, ANSWER_WORDS, text.get(..whole.last().unwrap_or(0)).unwrap_or_default());
+        self.store(RELOAD + 1, (self.load(RELOAD + 1) | 1) + 1);
+    }
+
+    /// Zero padded text of so many words from `at` on; `None`: it is no UTF-8, or there is something behind its end.
+    fn text(&self, at: usize, words: usize) -> Option<String> {
+        let words = &self.memory.words()[at..at + words];
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.load(Ordering::Acquire).to_le_bytes()).collect();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        let (text, rest) = bytes.split_at_checked(end)?;
+        String::from_utf8(text.to_vec()).ok().filter(|_| rest.iter().all(|b| *b == 0))
+    }
+
+    /// Writes text there, zero padded, as much of it as there is room for.
+    fn set_text(&self, at: usize, words: usize, text: &str) {
+        let mut bytes = vec![0; 8 * words];
+        let n = text.len().min(bytes.len());
+        bytes[..n].copy_from_slice(&text.as_bytes()[..n]);
         for (i, chunk) in bytes.chunks_exact(8).enumerate() {
             let word = chunk.iter().rev().fold(0, |w, b| w << 8 | *b as u64);
-            self.store(ADDRESS + i, word);
+            self.store(at + i, word);
         }
     }
 }
@@ -539,6 +597,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_whole_or_being_written() {
+        let page = page();
+        assert_eq!(page.reloads(), Reloads::default());
+        page.listen_for_reloads(7);
+        page.begin_reload();
+        assert_eq!(page.reloads().count, 1);
+        page.end_reload(true, "report.digits\nreport.format log.sync");
+        let text = "report.digits\nreport.format log.sync".to_owned();
+        assert_eq!(page.reloads(), Reloads { pid: 7, count: 2, taken: true, text });
+        page.begin_reload();
+        // A file name may be long, and of any letters.
+        let long = "\u{e4}".repeat(1500);
+        page.end_reload(false, &long);
+        let Reloads { count, taken, text, .. } = page.reloads();
+        assert_eq!((count, taken, text.len()), (4, false, 2016));
+        assert!(long.starts_with(&text) && page.is_as_kept());
+        page.end_reload(false, "\x1b[2J");
+        assert_eq!(page.reloads().text, "", "that would be no text for a terminal");
+        // The next life of the role.
+        page.listen_for_reloads(8);
+        assert_eq!((page.reloads().pid, page.reloads().count), (8, 0));
+    }
+
+    #[test]
     fn damage_anywhere_is_seen() {
         let page = page();
         page.begin(5, 6, 7, 8);
@@ -546,6 +628,7 @@ mod tests {
         page.set_grant(Grant { nonce: 1, epoch: 2, ..Grant::default() });
         page.set_counters(&[1, 2, 3]);
         page.set_durable(9);
+        page.end_reload(true, "log.sync");
         assert!(page.is_as_kept());
         for at in (0..WORDS).filter(|at| *at != WAITING) {
             let word = &page.memory.words()[at];

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipc_pipeline::carrier::Listening;
+use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{
     self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Told, Waiting,
 };
@@ -19,15 +20,17 @@ use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::Role;
-use ipc_pipeline::page::{self, OwnPage, State};
+use ipc_pipeline::notify::Status;
+use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
+use ipc_pipeline::reload::Reloads;
 use ipc_pipeline::ring::{self, Patience};
 use ipc_pipeline::segment::Shm;
-use ipc_pipeline::sys;
+use ipc_pipeline::sys::{self, Map};
 use ipc_pipeline::text::counted;
 
-use crate::keeper;
+use crate::keeper::{self, Bell};
 use crate::text;
 use crate::writer::{Done, Job, Shared, Writer, message_of, show_grant, state_of};
 
@@ -51,6 +54,7 @@ struct Recorder {
     /// Entries that came by the carrier.
     carried: u64,
     shared: Arc<Shared>,
+    keeper: Bell,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     /// Each of [`CHUNK`] entries, always: to empty and fill them would cost more than a small take.
@@ -84,7 +88,8 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     let (to_us, done) = channel();
     let intake = begin(context, &shared, &record);
     let keeper = keeper::start(&record, &context.config)?;
-    let writer = Writer::new(record, shared.clone(), context.config.log.sync, jobs, to_us, keeper);
+    let sync = context.config.log.sync;
+    let writer = Writer::new(record, shared.clone(), sync, jobs, to_us, keeper.clone());
     let spawned = std::thread::Builder::new().name("disk".into()).spawn(move || writer.run());
     spawned.map_err(|e| Failure::system(format!("cannot start the disk thread: {e}")))?;
 
@@ -98,6 +103,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         straight: false,
         carried: 0,
         shared,
+        keeper,
         jobs: to_writer,
         done,
         buffers,
@@ -294,6 +300,7 @@ impl Recorder {
                 self.check_record()?;
                 self.look_at_edge(drain.is_some(), now)?;
                 self.look(context, now, drain.is_some(), &mut said);
+                context.reload(self);
             }
             self.collect();
             let took = self.take();
@@ -487,8 +494,15 @@ impl Recorder {
         self.tell(state, now, said);
         self.tell_of_damage(met.corrupt, now);
         if context.notifier.status_due(now) {
-            let text = format!("{}: durable {durable}, {buffered} on the way", state.name());
-            context.notifier.status(now, &text);
+            let status = Status {
+                state: state.name(),
+                seq: durable,
+                done: "durable",
+                lag: Some(self.intake.head().saturating_sub(durable)),
+                behind: "accepted and not yet durable",
+                lost: &[("entries damaged", met.corrupt)],
+            };
+            context.notifier.status(now, &status);
         }
     }
 
@@ -577,6 +591,18 @@ impl Recorder {
             text::finish(&text, bound, || context.notifier.turn(sys::monotonic_ns()));
         }
         self.shared.page().set_state(State::Ended);
+    }
+}
+
+impl Reloads for Recorder {
+    fn write(&self, to: &dyn Fn(&Page<Map>)) {
+        to(&self.shared.page());
+    }
+
+    fn take(&mut self, config: &Config) -> Result<(), String> {
+        let _ = self.jobs.send(Job::Group(config.log.sync)); // fails only after the thread ended
+        self.keeper.change(&config.log);
+        Ok(())
     }
 }
 

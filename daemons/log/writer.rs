@@ -43,6 +43,8 @@ pub enum Job {
         /// As above.
         rewinds: u64,
     },
+    /// Make entries durable together after another time.
+    Group(Sync),
     /// Make everything durable and end.
     Stop,
 }
@@ -133,6 +135,13 @@ pub fn state_of(trouble: Trouble) -> State {
     }
 }
 
+fn group_ns(sync: Sync) -> u64 {
+    match sync {
+        Sync::Every(group) => group.as_nanos() as u64,
+        Sync::Always => 0,
+    }
+}
+
 /// The disk thread.
 pub struct Writer {
     record: Record<DirDisk>,
@@ -158,17 +167,13 @@ impl Writer {
         done: Sender<Done>,
         keeper: Bell,
     ) -> Writer {
-        let group_ns = match sync {
-            Sync::Every(group) => group.as_nanos() as u64,
-            Sync::Always => 0,
-        };
         let sealed_before = record.sealed_before();
         Writer {
             record,
             shared,
             jobs,
             done,
-            group_ns,
+            group_ns: group_ns(sync),
             last_commit: 0,
             rewinds: 0,
             keeper,
@@ -198,6 +203,7 @@ impl Writer {
                 }
             }
             Some(Job::Grant { grant, rewinds }) => self.grant(grant, rewinds),
+            Some(Job::Group(sync)) => self.group_ns = group_ns(sync),
             Some(Job::Stop) => return false,
             None => self.commit(),
         }

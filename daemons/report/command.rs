@@ -37,6 +37,8 @@ struct Shared {
     /// How often it was run, and how often in vain.
     run: AtomicU64,
     failed: AtomicU64,
+    /// What is run.
+    plan: Mutex<Plan>,
     /// What waits for it, and who rings when that changes.
     queue: Mutex<Queue>,
     bell: Condvar,
@@ -69,7 +71,8 @@ impl Queue {
     }
 }
 
-/// What the thread runs.
+/// What the thread runs; nothing if the command is empty.
+#[derive(Clone, Default)]
 struct Plan {
     command: Vec<String>,
     limit: Duration,
@@ -79,26 +82,38 @@ struct Plan {
 impl Runner {
     /// Starts the thread; `None` if there is no command.
     pub fn start(config: &ReportConfig, instance: &str) -> Result<Option<Runner>, Failure> {
-        let Some(name) = config.command.first() else { return Ok(None) };
-        if !program::can_be_found(name) {
-            let text =
-                format!("report.command: there is no program {name:?}; install it, or name another one");
-            return Err(Failure::config(text));
+        if config.command.is_empty() {
+            return Ok(None);
         }
-        let shared = Arc::new(Shared::default());
+        check(config).map_err(Failure::config)?;
         let plan = Plan {
             command: config.command.clone(),
             limit: config.command_limit,
             instance: instance.to_owned(),
         };
+        let shared = Arc::new(Shared { plan: Mutex::new(plan), ..Shared::default() });
         let theirs = shared.clone();
-        let thread = thread::Builder::new().name("command".into()).spawn(move || serve(&plan, &theirs));
+        let thread = thread::Builder::new().name("command".into()).spawn(move || serve(&theirs));
         let thread = thread.map_err(|e| Failure::system(format!("cannot start a thread: {e}")))?;
         Ok(Some(Runner { thread, shared }))
     }
 
+    /// From the next event on another command is run, or none.
+    ///
+    /// # Errors
+    /// There is no such program; then nothing has changed.
+    pub fn change(&self, config: &ReportConfig) -> Result<(), String> {
+        check(config)?;
+        let mut plan = self.shared.plan();
+        (plan.command, plan.limit) = (config.command.clone(), config.command_limit);
+        Ok(())
+    }
+
     /// Gives it an event; it is run when those before it are done.
     pub fn tell(&self, event: Event) {
+        if self.shared.plan().command.is_empty() {
+            return;
+        }
         let left_out = self.shared.queue().put(event);
         self.shared.bell.notify_one();
         if let Some(event) = left_out {
@@ -136,7 +151,21 @@ impl Runner {
     }
 }
 
+/// The program must be there.
+fn check(config: &ReportConfig) -> Result<(), String> {
+    match config.command.first() {
+        Some(name) if !program::can_be_found(name) => {
+            Err(format!("report.command: there is no program {name:?}; install it, or name another one"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Shared {
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,8 +196,12 @@ impl Shared {
     }
 }
 
-fn serve(plan: &Plan, shared: &Shared) {
+fn serve(shared: &Shared) {
     while let Some(event) = shared.next() {
+        let plan = shared.plan().clone();
+        if plan.command.is_empty() {
+            continue;
+        }
         shared.run.fetch_add(1, Ordering::Relaxed);
         if let Err(why) = plan.run(&event, shared) {
             shared.failed.fetch_add(1, Ordering::Relaxed);

@@ -4,14 +4,18 @@
 use std::io::{self, ErrorKind, IsTerminal};
 use std::time::Duration;
 
+use ipc_pipeline::config::{Config, ReportConfig};
 use ipc_pipeline::daemon::{Context, EXIT_UNREAD, Failure, Looks, Remade, Waiting};
+use ipc_pipeline::fold::Losses;
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
+use ipc_pipeline::notify::{Notifier, Status};
 use ipc_pipeline::page::{self, OwnPage, Page, State};
 use ipc_pipeline::publisher::LOOK_NS;
+use ipc_pipeline::reload::Reloads;
 use ipc_pipeline::segment::{Copied, Memory, Shm};
 use ipc_pipeline::spool::{HEADER_WORDS, Overview};
-use ipc_pipeline::sys;
+use ipc_pipeline::sys::{self, Map};
 
 use crate::alarms::{Event, Watcher};
 use crate::arrivals::Arrivals;
@@ -68,8 +72,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if looks.is_due(now) || stopping {
             context.check_lock()?;
             printer.look(now, &mut waiting)?;
+            context.reload(&mut printer);
             if context.notifier.status_due(now) {
-                context.notifier.status(now, &printer.status());
+                printer.report_status(&mut context.notifier, now);
             }
         }
         printer.arrivals.receive();
@@ -105,7 +110,7 @@ impl Printer {
         let is_watched = style.channels.iter().any(Channel::is_watched);
         let watcher = is_watched.then(|| Watcher::after(page.alarmed()));
         let feed = Feed::start();
-        let [lines, alarms] = feed::rates(config.report.max_lines_per_second as u64, feed.is_some());
+        let [pause_ns, alarm_pause_ns] = pauses(&config.report, feed.is_some());
         Ok(Printer {
             names: names.clone(),
             page,
@@ -120,8 +125,8 @@ impl Printer {
             output: Output::new(),
             style,
             feed,
-            pause_ns: 1_000_000_000 / lines,
-            alarm_pause_ns: 1_000_000_000 / alarms,
+            pause_ns,
+            alarm_pause_ns,
             next_line: 0,
             version: 0,
             printed_n: None,
@@ -136,7 +141,7 @@ impl Printer {
     fn look(&mut self, now: u64, waiting: &mut Waiting) -> Result<(), Failure> {
         self.remade.note(self.page.look());
         self.arrivals.look(&mut self.remade)?;
-        let state = if self.arrivals.is_there() { State::Running } else { State::WaitingForStat };
+        let state = self.state();
         if waiting.is_news(state == State::WaitingForStat, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-stat");
         }
@@ -157,8 +162,22 @@ impl Printer {
         Ok(())
     }
 
-    fn status(&self) -> String {
-        format!("seq {}, {} lines printed", self.printed_n.unwrap_or(0), self.printed)
+    fn report_status(&self, notifier: &mut Notifier, now: u64) {
+        let newest = self.arrivals.read();
+        let printed = self.printed_n.unwrap_or(0);
+        let status = Status {
+            state: self.state().name(),
+            seq: printed,
+            done: "printed",
+            lag: newest.as_ref().map(|snapshot| snapshot.n.saturating_sub(printed)),
+            behind: "counted and not yet printed",
+            lost: &newest.map_or(Losses::default(), |snapshot| snapshot.losses).in_words(),
+        };
+        notifier.status(now, &status);
+    }
+
+    fn state(&self) -> State {
+        if self.arrivals.is_there() { State::Running } else { State::WaitingForStat }
     }
 
     /// Is there a snapshot that we have not dealt with?
@@ -261,6 +280,35 @@ impl Printer {
         }
         self.arrivals.wait(seen, self.page.waiting(), now, until);
     }
+}
+
+impl Reloads for Printer {
+    fn write(&self, to: &dyn Fn(&Page<Map>)) {
+        to(&self.page);
+    }
+
+    fn take(&mut self, config: &Config) -> Result<(), String> {
+        let report = &config.report;
+        match &self.runner {
+            Some(runner) => runner.change(report)?,
+            None => self.runner = Runner::start(report, self.names.instance()).map_err(|e| e.to_string())?,
+        }
+        let Style { format, digits, .. } = Style::of(config, self.style.coloured);
+        if format != self.style.format {
+            self.style.format = format;
+            self.header = self.style.header();
+        }
+        self.style.digits = digits;
+        [self.pause_ns, self.alarm_pause_ns] = pauses(report, self.feed.is_some());
+        // What was long may be short now.
+        (self.next_line, self.next_message) = (0, 0);
+        Ok(())
+    }
+}
+
+/// ns for each line, and for each message about an alarm.
+fn pauses(report: &ReportConfig, into_journal: bool) -> [u64; 2] {
+    feed::rates(report.max_lines_per_second.into(), into_journal).map(|rate| 1_000_000_000 / rate)
 }
 
 /// Says in the log that an alarm has begun or is over.

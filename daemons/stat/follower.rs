@@ -10,16 +10,19 @@ use crate::stale::Staleness;
 use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
+use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::{Names, Role};
-use ipc_pipeline::page::{self, OwnPage, PeerPage, State};
+use ipc_pipeline::notify::{Notifier, Status};
+use ipc_pipeline::page::{self, OwnPage, Page, PeerPage, State};
 use ipc_pipeline::publisher::LOOK_NS;
 use ipc_pipeline::reader::{ReadError, RecordReader};
 use ipc_pipeline::register::{Register, RegisterReader};
+use ipc_pipeline::reload::Reloads;
 use ipc_pipeline::ring;
 use ipc_pipeline::segment::{Access, Segments, Shm};
 use ipc_pipeline::settings::Settings;
@@ -96,8 +99,9 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if looks.is_due(now) || stopping {
             context.check_lock()?;
             follower.look(now)?;
+            context.reload(&mut follower);
             if context.notifier.status_due(now) {
-                context.notifier.status(now, &follower.status(now));
+                follower.report_status(&mut context.notifier, now);
             }
         }
         // The last word when told to stop: everything that is durable by then.
@@ -110,6 +114,21 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
             follower.sleep(looks.rest(now));
         }
     }
+}
+
+impl Reloads for Follower {
+    fn write(&self, to: &dyn Fn(&Page<Map>)) {
+        to(&self.page);
+    }
+
+    fn take(&mut self, config: &Config) -> Result<(), String> {
+        self.checkpoint_ns = checkpoint_ns(config);
+        Ok(())
+    }
+}
+
+fn checkpoint_ns(config: &Config) -> u64 {
+    config.stat.checkpoint.as_nanos() as u64
 }
 
 impl Follower {
@@ -139,7 +158,7 @@ impl Follower {
             news: false,
             next_snapshot: 0,
             replay_ns: 0,
-            checkpoint_ns: context.config.stat.checkpoint.as_nanos() as u64,
+            checkpoint_ns: checkpoint_ns(&context.config),
             saver: Saver::start(names.stat_dir())?,
             counts: Counts::default(),
             page_remade: Remade::default(),
@@ -206,9 +225,17 @@ impl Follower {
         if self.saver.busy_ns(now) > SLOW_NS { State::DiskSlow } else { State::Running }
     }
 
-    fn status(&self, now: u64) -> String {
-        let Counts { replayed, snapshots, .. } = self.counts;
-        format!("{}: seq {}, {replayed} replayed, {snapshots} snapshots", self.state(now).name(), self.fold.n)
+    fn report_status(&self, notifier: &mut Notifier, now: u64) {
+        let durable = self.log.get().and_then(|log| log.durable());
+        let status = Status {
+            state: self.state(now).name(),
+            seq: self.fold.n,
+            done: "counted",
+            lag: durable.map(|durable| durable.saturating_sub(self.fold.n)),
+            behind: "durable and not yet counted",
+            lost: &self.fold.losses.in_words(),
+        };
+        notifier.status(now, &status);
     }
 
     /// Folds a chunk of what is durable, and publishes. False: nothing more to do now.
@@ -316,8 +343,11 @@ impl Follower {
 
     fn record(&mut self) -> Option<&mut RecordReader> {
         if self.record.is_none() {
-            let opened = RecordReader::open(&self.names.record_dir()).ok();
-            self.record = opened.filter(|r| r.log_id() == self.log_id);
+            match RecordReader::open(&self.names.record_dir()) {
+                Ok(opened) => self.record = Some(opened).filter(|r| r.log_id() == self.log_id),
+                Err(ReadError::Empty { .. }) => {} // log is about to begin it
+                Err(e) => self.unreadable(&e),
+            }
         }
         self.record.as_mut()
     }
@@ -378,13 +408,17 @@ impl Follower {
             }
             Some(Err(ReadError::Missing { .. })) if self.skip_removed(durable) => true,
             Some(Err(e)) => {
-                if self.said.is_new("record") {
-                    log::error!(id = Message::RecordUnreadable; "{e}. Trying again every 100 ms");
-                }
+                self.unreadable(&e);
                 self.record = None;
                 false
             }
             None => false,
+        }
+    }
+
+    fn unreadable(&mut self, e: &ReadError) {
+        if self.said.is_new("record") {
+            log::error!(id = Message::RecordUnreadable; "{e}. Trying again every 100 ms");
         }
     }
 

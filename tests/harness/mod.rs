@@ -113,8 +113,13 @@ impl Pipeline {
 
     /// Start a program with the environment of this instance. It dies with the thread that started it.
     pub fn command(&self, program: &str) -> Command {
+        self.command_under(&[], program)
+    }
+
+    /// The same, under another program that runs it.
+    fn command_under(&self, tracer: &[&str], program: &str) -> Command {
         let mut c = Command::new("setpriv");
-        c.args(["--pdeathsig", "KILL", "--", program]);
+        c.args(["--pdeathsig", "KILL", "--"]).args(tracer).arg(program);
         c.env("XDG_RUNTIME_DIR", self.dir().join("run")).env("XDG_STATE_HOME", self.dir().join("state"));
         c.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").stdin(Stdio::null());
         c.current_dir(self.dir()); // so that a configuration may name a source beside it
@@ -122,12 +127,17 @@ impl Pipeline {
     }
 
     pub fn start(&mut self, role: Role) {
+        self.start_under(&[], role);
+    }
+
+    /// Start it under another program that becomes it, or runs beside it.
+    pub fn start_under(&mut self, tracer: &[&str], role: Role) {
         assert!(self.children[role as usize].is_none(), "{} runs already", role.name());
         // Counted before the process exists: who sees the same number before and after a look knows that no new
         // life has begun between.
         self.lives[role as usize].fetch_add(1, Ordering::SeqCst);
         self.stopping[role as usize] = false;
-        let mut c = self.command(role.program());
+        let mut c = self.command_under(tracer, role.program());
         c.arg("--config").arg(self.config());
         c.stdout(self.append_to(role.name())).stderr(self.append_to("story"));
         self.note(format_args!("start {}", role.name()));
@@ -140,6 +150,13 @@ impl Pipeline {
 
     pub fn is_running(&self, role: Role) -> bool {
         self.children[role as usize].is_some()
+    }
+
+    /// Has it died, and was not yet waited for?
+    pub fn is_dead(&self, role: Role) -> bool {
+        let Some(child) = &self.children[role as usize] else { return true };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
     }
 
     pub fn signal(&self, role: Role, signal: Signal) {

@@ -19,7 +19,13 @@ pub struct Machine {
     nspawn: Option<Child>,
     /// Its process 1, as we see it.
     leader: i32,
+    /// Its own, so that two machines do not share theirs: what one removes the other would miss.
+    cgroups: Vec<PathBuf>,
 }
+
+/// Enters the cgroups before `--`, and becomes what stands behind it.
+const ENTER: &str =
+    r#"while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@""#;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -49,7 +55,7 @@ impl Machine {
         );
         let mount = ["-t", "overlay", "overlay", "-o", &layers];
         assert!(Command::new("mount").args(mount).arg(&root).status().unwrap().success());
-        let mut machine = Machine { dir, root, nspawn: None, leader: 0 };
+        let mut machine = Machine { dir, root, nspawn: None, leader: 0, cgroups: Vec::new() };
         machine.boot();
         machine
     }
@@ -70,9 +76,19 @@ impl Machine {
     /// Starts the container and waits until it is up.
     pub fn boot(&mut self) {
         let name = format!("ipc-pipeline-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut nspawn = Command::new("systemd-nspawn");
+        self.cgroups = cgroups(&name);
+        let mut nspawn = Command::new("sh");
+        nspawn.args(["-c", ENTER, "sh"]).args(&self.cgroups).args(["--", "systemd-nspawn"]);
         nspawn
-            .args(["--quiet", "--boot", "--register=no", "--keep-unit", "--machine", &name, "-D"])
+            .args([
+                "--quiet",
+                "--boot",
+                "--register=no",
+                "--keep-unit",
+                "--private-network",
+                "--system-call-filter=@clock",
+            ])
+            .args(["--machine", &name, "-D"])
             .arg(&self.root);
         nspawn.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let nspawn = nspawn.spawn().expect("systemd-nspawn (systemd-container)");
@@ -98,6 +114,12 @@ impl Machine {
                 sleep(Duration::from_millis(20));
             }
         }
+        self.leave_cgroups();
+    }
+
+    fn leave_cgroups(&mut self) {
+        let dirs = std::mem::take(&mut self.cgroups);
+        let _ = Command::new("find").args(&dirs).args(["-depth", "-type", "d", "-delete"]).status();
     }
 
     /// Runs a line of shell in it, as its superuser.
@@ -188,9 +210,29 @@ impl Drop for Machine {
             let _ = leader.map(|leader| rustix::process::kill_process(leader, rustix::process::Signal::KILL));
             let _ = nspawn.wait();
         }
+        self.leave_cgroups();
         let _ = Command::new("umount").arg(&self.root).status();
         let _ = &self.dir;
     }
+}
+
+/// Makes cgroups of this name below our own, where systemd keeps services: one of version 2, or one of version 1 and one beside it.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let base = Path::new("/sys/fs/cgroup");
+    let ours = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mount_of = |hierarchy: &str| match hierarchy {
+        "" if base.join("unified").exists() => Some(base.join("unified")),
+        "" => Some(base.to_owned()),
+        "name=systemd" => Some(base.join("systemd")),
+        _ => None,
+    };
+    let dir_of = |line: &str| {
+        let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
+        Some(mount_of(hierarchy)?.join(path.trim_start_matches('/')).join(name))
+    };
+    let dirs: Vec<PathBuf> = ours.lines().filter_map(dir_of).collect();
+    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    dirs
 }
 
 /// The child of nspawn that is process 1 of the container. There is another one before it, which ends.

@@ -7,6 +7,7 @@
 mod channel;
 mod document;
 mod fault;
+mod keys;
 mod read;
 mod source;
 mod units;

@@ -48,6 +48,20 @@ pub struct Losses {
     pub corrupt: u64,
 }
 
+impl Losses {
+    /// Each in words for people, with its number.
+    pub const fn in_words(&self) -> [(&'static str, u64); 6] {
+        [
+            ("ticks missed", self.missed),
+            ("ticks without a reading", self.unread),
+            ("samples dropped", self.full),
+            ("bad inputs", self.bad),
+            ("entries given up", self.abandoned),
+            ("entries damaged", self.corrupt),
+        ]
+    }
+}
+
 impl Stats {
     /// Takes one sample. Sums cannot overflow: 2^64 values of 32 bits need 96 bits, their squares 126.
     #[inline(always)]

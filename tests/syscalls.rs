@@ -1,0 +1,89 @@
+//! T3: each daemon is killed at its n-th system call (strace does it), over shared memory and over each kind of carrier that
+//! lives in the kernel. Then it starts again, must make progress, and at the end everything is judged.
+//!
+//! `T3_KILLS` chooses how many n each role gets on each carrier, `T3_SEED` which.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use fastrand::Rng;
+use harness::{Pipeline, Role, all_edges};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_secs(10);
+/// A daemon that has not come to its n-th call by then is killed where it is.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// From the first call of the program, long before its main, to some turns of its loop.
+const CALLS: std::ops::RangeInclusive<u32> = 1..=500;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("T3_* are numbers"))
+}
+
+fn kills_over(carrier: &str) {
+    let seed = number("T3_SEED", fastrand::u64(..1_000_000));
+    eprintln!("{carrier}: T3_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let mut p = Pipeline::of_lines(
+        4_000_000,
+        &format!("[conv]\nrate = \"10 kHz\"\n[spool]\ncapacity = 512\n{}", all_edges(carrier)),
+    );
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.folded() > 10);
+    let mut by_the_call = 0;
+    for _ in 0..number("T3_KILLS", 25) {
+        for role in Role::ALL {
+            by_the_call += kill_at(&mut p, role, rng.u32(CALLS)) as u32;
+            let durable = p.durable();
+            p.wait_for("it goes on", BOUND, |p| p.durable() > durable && p.folded() > durable);
+        }
+    }
+    assert!(by_the_call > 0, "no daemon came to its n-th call: is strace at work?");
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() == head);
+    p.wait_for("stat has folded everything", BOUND, |p| p.folded() == head);
+    let report = p.judge();
+    assert_eq!((report.last, report.lost[0], report.lost[2..].iter().sum::<u64>()), (head, 0, 0));
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.remove_objects();
+    p.assert_nothing_left();
+    eprintln!("{carrier}: {by_the_call} killed at a system call, {} entries", report.last);
+}
+
+/// True: it died at that call.
+fn kill_at(p: &mut Pipeline, role: Role, n: u32) -> bool {
+    p.kill(role);
+    let inject = format!("inject=all:signal=KILL:when={n}");
+    p.start_under(&["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject], role);
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !p.is_dead(role) {
+        sleep(Duration::from_millis(1));
+    }
+    let dead = p.is_dead(role);
+    p.kill(role);
+    p.start(role);
+    dead
+}
+
+#[test]
+fn shared_memory() {
+    kills_over("shm");
+}
+
+#[test]
+fn queues() {
+    kills_over("mq");
+}
+
+#[test]
+fn fifos() {
+    kills_over("fifo");
+}
+
+#[test]
+fn sockets() {
+    kills_over("unix");
+}
