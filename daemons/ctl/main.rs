@@ -5,6 +5,7 @@ mod abandon;
 mod alarms;
 mod archive;
 mod axis;
+mod bench;
 mod chart;
 mod check;
 mod child;
@@ -167,6 +168,9 @@ One instance is one pipeline: two with the same --name cannot run at the same ti
         #[arg(long)]
         json: bool,
     },
+    /// Measure how fast this machine carries messages between two processes, by every way it has
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Args),
     /// Make, mend, remove or list the named objects of an instance
     #[command(
         after_help = "Examples:\n  ipc-pipeline objects list --name demo\n  ipc-pipeline objects remove --name demo"
@@ -211,6 +215,7 @@ fn main() -> ExitCode {
         Command::Plot(args) => plot::plot(args),
         Command::Archive { common, to, compress, json } => archive_record(&common, to, compress, json),
         Command::Compress { common, dir, json } => compress_record(&common, dir, json),
+        Command::Bench(args) => bench::bench(&args),
         Command::Objects { what } => objects::objects(what),
         Command::Pi(args) => pi::command(&args),
         Command::Pages { dir } => pages::write(&dir, Cli::command()),

@@ -61,7 +61,6 @@ const CLAIMS: &[Claim] = &[
     Claim { unit: "ipc-log.service", change: Without("StateDirectoryMode="), holds: the_record_is_private },
     Claim { unit: "ipc-conv.service", change: Without("SupplementaryGroups="), holds: entries_are_carried },
     Claim { unit: "ipc-stat.service", change: Without("SupplementaryGroups="), holds: lines_are_carried },
-    Claim { unit: "ipc-log.service", change: Without("ReadWritePaths="), holds: a_socket_is_made },
     Claim { unit: "ipc-pipeline.target", change: Without("Wants="), holds: fresh },
     Claim { unit: "ipc-pipeline.target", change: Without("WantedBy="), holds: can_be_enabled },
 ];
@@ -237,14 +236,6 @@ fn entries_are_carried(m: &mut Machine) -> bool {
 fn lines_are_carried(m: &mut Machine) -> bool {
     fresh(m)
         && soon(m, |m| m.status("--system")["daemons"]["report"]["counters"]["printed"].as_u64() > Some(1))
-}
-
-/// log may make its socket.
-fn a_socket_is_made(m: &mut Machine) -> bool {
-    at_rest(m);
-    m.write("/etc/ipc-pipeline/pipeline.toml", &format!("{FAST}[edge]\nlog = \"unix:\"\n"));
-    m.run("timeout 8 systemctl start ipc-pipeline.target");
-    soon(m, |m| durable(m) > Some(20))
 }
 
 fn can_be_enabled(m: &mut Machine) -> bool {

@@ -18,6 +18,9 @@ const PRIORITIES: &[(Message, &[&str])] = &[
     (Message::Watchdog, &["4"]),
     (Message::Restarted, &["4"]),
     (Message::ConfigRefused, &["3"]),
+    // Something may need a restart (4).
+    (Message::ConfigReadAgain, &["4", "6"]),
+    (Message::ConfigNotTaken, &["3"]),
     (Message::InputRefused, &["3"]),
     (Message::ObjectGone, &["3"]),
     (Message::SystemRefused, &["3"]),

@@ -129,6 +129,12 @@ fn lives(m: &mut Machine) {
     said(m, Message::Waiting);
     begin(m, FAST);
     samples_go_on(m);
+    m.does("systemctl reload ipc-report.service");
+    said(m, Message::ConfigReadAgain);
+    m.write("/etc/ipc-pipeline/pipeline.toml", "[conv]\nrate = \"fast\"\n");
+    m.does("systemctl kill -s USR1 ipc-stat.service");
+    said(m, Message::ConfigNotTaken);
+    m.write("/etc/ipc-pipeline/pipeline.toml", FAST);
     m.does("systemctl kill -s KILL ipc-conv.service");
     all_said(m, [Message::CutShort, Message::Resumed, Message::TicksMissed]);
     samples_go_on(m);

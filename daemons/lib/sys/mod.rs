@@ -6,21 +6,24 @@
 
 mod crc;
 mod locked;
+mod queued_signal;
 mod sysv;
 
 pub use crc::{all_whole, seal_all};
 pub use locked::LockedMap;
+pub use queued_signal::QueuedSignal;
 pub use sysv::{MessageQueue, QueueState};
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
+use posixmq::PosixMq;
 use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, futex, membarrier};
 use rustix::time::{ClockId, Timespec};
@@ -195,6 +198,12 @@ pub fn dies_with_parent(command: &mut Command) {
 /// Number of names the file still has; 0 once it was deleted or replaced.
 pub fn links(file: &impl AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(file)?.st_nlink as u64)
+}
+
+/// The message queue of a descriptor that came from another process; a descriptor of anything else fails at its first use.
+pub fn queue_of(fd: OwnedFd) -> PosixMq {
+    // SAFETY: the descriptor is open, and its owner gives it away.
+    unsafe { PosixMq::from_raw_fd(fd.into_raw_fd()) }
 }
 
 /// The descriptor of something that lends it as a number only.

@@ -105,6 +105,18 @@ impl MessageQueue {
     /// # Errors
     /// EAGAIN: no room. EINVAL, EIDRM: it is gone. InvalidInput: the message is longer than 8192 bytes.
     pub fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.send_with(message, libc::IPC_NOWAIT)
+    }
+
+    /// The same, but waits for room.
+    ///
+    /// # Errors
+    /// As [`MessageQueue::send`], but EINTR instead of EAGAIN.
+    pub fn send_waiting(&mut self, message: &[u8]) -> io::Result<()> {
+        self.send_with(message, 0)
+    }
+
+    fn send_with(&mut self, message: &[u8], flags: libc::c_int) -> io::Result<()> {
         let Some(to) = self.message.bytes.get_mut(..message.len()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -112,7 +124,7 @@ impl MessageQueue {
         self.message.kind = 1;
         let from = std::ptr::from_ref::<Message>(&self.message).cast();
         // SAFETY: the kernel reads a type and `message.len()` bytes behind it: no more than a Message has.
-        result(unsafe { libc::msgsnd(self.id, from, message.len(), libc::IPC_NOWAIT) }).map(drop)
+        result(unsafe { libc::msgsnd(self.id, from, message.len(), flags) }).map(drop)
     }
 
     /// Takes the next message, without waiting, and cuts it to what `out` can hold; its length.
@@ -120,8 +132,20 @@ impl MessageQueue {
     /// # Errors
     /// ENOMSG: there is none. EINVAL, EIDRM: it is gone.
     pub fn receive(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.receive_with(out, libc::IPC_NOWAIT)
+    }
+
+    /// The same, but waits for one.
+    ///
+    /// # Errors
+    /// As [`MessageQueue::receive`], but EINTR instead of ENOMSG.
+    pub fn receive_waiting(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.receive_with(out, 0)
+    }
+
+    fn receive_with(&mut self, out: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let to = std::ptr::from_mut::<Message>(&mut self.message).cast();
-        let flags = libc::IPC_NOWAIT | libc::MSG_NOERROR;
+        let flags = flags | libc::MSG_NOERROR;
         // SAFETY: the kernel writes a type and at most MESSAGE_MAX bytes behind it: no more than a Message has.
         let n = unsafe { libc::msgrcv(self.id, to, MESSAGE_MAX, 0, flags) };
         let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;

@@ -1,0 +1,166 @@
+//! A picture of the findings: bars for what goes one way, curves for latencies. Shades and marks, no colours: readable in
+//! black and white.
+#![forbid(unsafe_code)]
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::job::Task;
+use super::{Figure, Findings};
+
+const WIDTH: u32 = 1200;
+/// Height of one bar or curve, of the space between mechanisms, and of a title with its scale.
+const BAR: i32 = 11;
+const GAP: i32 = 9;
+const TITLE: i32 = 70;
+/// Where names end and where the scale begins and ends.
+const LEFT: i32 = 150;
+const RIGHT: i32 = 1100;
+const TEXT: (&str, u32) = ("sans-serif", 13);
+const HEAD: (&str, u32) = ("sans-serif", 17);
+const GRID: RGBColor = RGBColor(215, 215, 215);
+/// Shades of the sizes, from the smallest on.
+const SHADES: [RGBColor; 3] = [WHITE, RGBColor(165, 165, 165), RGBColor(50, 50, 50)];
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Failed = DrawingAreaErrorKind<std::io::Error>;
+
+/// The whole text of the file.
+///
+/// # Errors
+/// What the library says, in words.
+pub fn svg(findings: &Findings) -> Result<String, String> {
+    let streams = groups(findings, |t| t == Task::Stream);
+    let latencies = groups(findings, |t| t != Task::Stream);
+    let heights = [&streams, &latencies].map(|g| TITLE + g.iter().map(|g| height(g)).sum::<i32>() + 30);
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, (WIDTH, heights.iter().sum::<i32>() as u32))
+            .into_drawing_area();
+        root.fill(&WHITE).map_err(|e| e.to_string())?;
+        draw_streams(&root, &streams, 0, heights[0]).map_err(|e| e.to_string())?;
+        draw_latencies(&root, &latencies, heights[0], heights[1]).map_err(|e| e.to_string())?;
+        root.present().map_err(|e| e.to_string())?;
+    }
+    Ok(text)
+}
+
+/// The figures of each mechanism.
+fn groups(findings: &Findings, wanted: impl Fn(Task) -> bool) -> Vec<Vec<&Figure>> {
+    let mut groups: Vec<Vec<&Figure>> = Vec::new();
+    for figure in findings.figures.iter().filter(|f| wanted(f.task)) {
+        match groups.last_mut().filter(|g| g.first().is_some_and(|f| f.mechanism == figure.mechanism)) {
+            Some(group) => group.push(figure),
+            None => groups.push(vec![figure]),
+        }
+    }
+    groups
+}
+
+fn height(group: &[&Figure]) -> i32 {
+    group.len() as i32 * BAR + GAP
+}
+
+/// A scale of powers of ten.
+struct Scale {
+    from: i32,
+    to: i32,
+}
+
+impl Scale {
+    fn of(values: impl Iterator<Item = f64>) -> Scale {
+        let logs = values.filter(|v| *v > 0.0).map(f64::log10);
+        let (low, high) = logs.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
+        if low > high {
+            return Scale { from: 0, to: 1 };
+        }
+        let from = low.floor() as i32;
+        Scale { from, to: (high.ceil() as i32).max(from + 1) }
+    }
+
+    /// The place of a value, in pixels.
+    fn x(&self, value: f64) -> i32 {
+        if value <= 0.0 {
+            return LEFT;
+        }
+        let share = (value.log10() - f64::from(self.from)) / f64::from(self.to - self.from);
+        LEFT + (share.clamp(0.0, 1.0) * f64::from(RIGHT - LEFT)) as i32
+    }
+
+    fn draw(&self, area: &Canvas, top: i32, bottom: i32) -> Result<(), Failed> {
+        for power in self.from..=self.to {
+            let value = 10f64.powi(power);
+            let x = self.x(value);
+            area.draw(&PathElement::new(vec![(x, top), (x, bottom)], GRID.stroke_width(1)))?;
+            area.draw(&Text::new(format!("{value}"), (x - 8, top - 16), TEXT))?;
+        }
+        Ok(())
+    }
+}
+
+fn draw_streams(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
+    let megabytes = |f: &Figure| f.value.median * f.size as f64 / 1e6;
+    let title = "One way, MB/s. White: up to 64 bytes in a message; grey: 1 KiB; black: 64 KiB";
+    area.draw(&Text::new(title, (LEFT, top + 12), HEAD))?;
+    let scale = Scale::of(groups.iter().flatten().map(|f| megabytes(f)));
+    scale.draw(area, top + TITLE - 10, top + height - 20)?;
+    each_row(area, groups, top, |f, y| {
+        let shade = SHADES[usize::from(f.size > 64) + usize::from(f.size > 1024)];
+        let corners = [(LEFT, y), (scale.x(megabytes(f)), y + BAR - 1)];
+        area.draw(&Rectangle::new(corners, shade.filled()))?;
+        area.draw(&Rectangle::new(corners, BLACK.stroke_width(1)))
+    })
+}
+
+fn draw_latencies(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
+    let title = "Latency, us: each line from p50 over p99 to p99.9. Filled: round trip; open: wake-up";
+    area.draw(&Text::new(title, (LEFT, top + 12), HEAD))?;
+    let points = |f: &Figure| [f.value.median / 1e3, f.p99 / 1e3, f.p999 / 1e3];
+    let scale = Scale::of(groups.iter().flatten().flat_map(|f| points(f)));
+    scale.draw(area, top + TITLE - 10, top + height - 20)?;
+    each_row(area, groups, top, |f, y| {
+        let xs = points(f).map(|v| (scale.x(v), y + BAR / 2));
+        area.draw(&PathElement::new(xs.to_vec(), BLACK.stroke_width(1)))?;
+        for at in xs {
+            let inside = if f.task == Task::RoundTrip { BLACK } else { WHITE };
+            area.draw(&Circle::new(at, 4, inside.filled()))?;
+            area.draw(&Circle::new(at, 4, BLACK.stroke_width(1)))?;
+        }
+        Ok(())
+    })
+}
+
+/// The name of each mechanism, and what `draw` makes of each of its figures at its height.
+fn each_row(
+    area: &Canvas,
+    groups: &[Vec<&Figure>],
+    top: i32,
+    mut draw: impl FnMut(&Figure, i32) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let mut y = top + TITLE;
+    for group in groups {
+        let name = group.first().map_or("", |f| f.mechanism);
+        area.draw(&Text::new(name, (20, y + (height(group) - GAP) / 2 - 7), TEXT))?;
+        for figure in group {
+            draw(figure, y)?;
+            y += BAR;
+        }
+        y += GAP;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_holds_all_values() {
+        let scale = Scale::of([0.0, 3.0, 450.0].into_iter());
+        assert_eq!((scale.from, scale.to), (0, 3));
+        assert_eq!((scale.x(0.0), scale.x(1.0), scale.x(1000.0)), (LEFT, LEFT, RIGHT));
+        assert!(scale.x(3.0) < scale.x(450.0));
+        let none = Scale::of(std::iter::empty());
+        assert_eq!((none.from, none.to), (0, 1));
+    }
+}
