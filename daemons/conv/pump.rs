@@ -101,6 +101,7 @@ impl Outgoing {
     }
 
     fn turn(&mut self, spool: &SpoolWriter<Map>, now_ns: u64) {
+        self.is_behind = false;
         let (Some(page), Some(address)) = (self.page.get(), self.listens_at.as_deref()) else { return };
         let Some(outlet) = self.lane.outlet() else { return };
         let peer = Peer { session: page.session(), received: page.received(), state: page.state(), address };

@@ -101,7 +101,9 @@ impl Arrivals {
     /// Sleeps until there is another snapshot than `seen`, at most until `until`; `waiting` is our flag for who publishes.
     pub fn wait(&self, seen: u64, waiting: &std::sync::atomic::AtomicU64, now: u64, until: u64) {
         let limit = Duration::from_nanos(until.saturating_sub(now));
-        if let Some(carried) = self.carried.as_ref().filter(|carried| carried.listening.can_wait()) {
+        // Without a register what comes stays in the carrier: to wait for it would be no wait.
+        let awaited = self.carried.as_ref().filter(|_| self.register.is_there());
+        if let Some(carried) = awaited.filter(|carried| carried.listening.can_wait()) {
             return carried.listening.wait(limit);
         }
         // What is published is on its way, if a carrier that cannot be waited for brings it.

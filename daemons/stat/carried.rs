@@ -24,6 +24,8 @@ pub struct Carried {
     entries: Vec<u8>,
     from: usize,
     message: Vec<u8>,
+    /// There is a spool to compare with, so what comes is taken out.
+    can_judge: bool,
     count: u64,
 }
 
@@ -38,6 +40,7 @@ impl Carried {
             entries: Vec::new(),
             from: 0,
             message: vec![0; TURN_BYTES],
+            can_judge: false,
             count: 0,
         }))
     }
@@ -71,9 +74,14 @@ impl Carried {
         self.from = 0;
     }
 
-    /// Takes what has come, as far as it is what the spool holds and there is room.
-    pub fn receive(&mut self, spool: &SpoolReader<Map>) {
-        if self.waiting() >= ROOM || spool.head() == 0 {
+    /// Takes what has come, as far as it is what the spool holds and there is room. Without a spool it stays in the carrier.
+    pub fn receive(&mut self, spool: Option<&SpoolReader<Map>>) {
+        let Some(spool) = spool.filter(|spool| spool.head() > 0) else {
+            self.can_judge = false;
+            return;
+        };
+        self.can_judge = true;
+        if self.waiting() >= ROOM {
             return;
         }
         self.entries.drain(..self.from);
@@ -117,9 +125,9 @@ impl Carried {
         (self.count, self.edge.refused())
     }
 
-    /// Sleeps until something comes, at most for `limit`. False: such a carrier cannot be waited for.
+    /// Sleeps until something comes, at most for `limit`. False: that cannot be waited for, or it would not be taken.
     pub fn wait(&self, limit: Duration) -> bool {
-        let can_wait = self.listening.can_wait();
+        let can_wait = self.can_judge && self.listening.can_wait();
         if can_wait {
             self.listening.wait(limit);
         }

@@ -276,9 +276,7 @@ impl Follower {
             self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
         }
         carried.skip_to(self.fold.n);
-        if let Some(spool) = self.spool.as_ref().filter(|s| (s.header().log_id, s.header().epoch) == of) {
-            carried.receive(spool);
-        }
+        carried.receive(self.spool.as_ref().filter(|s| (s.header().log_id, s.header().epoch) == of));
         self.page.set_received(carried.received());
     }
 
