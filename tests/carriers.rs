@@ -235,6 +235,26 @@ fn an_idle_carrier_lets_its_receiver_sleep() {
     });
 }
 
+/// Nor is a receiver that takes nothing: its sender is not woken again and again.
+#[test]
+fn a_full_carrier_lets_its_sender_sleep() {
+    for_each(|place| {
+        let _listening = place.listen();
+        let mut lane = Lane::to(&place.names, Role::Log, place.address).unwrap();
+        lane.look();
+        let outlet = lane.outlet().unwrap();
+        let m = message(1, outlet.message_max());
+        let most = outlet.window().map_or(usize::MAX, |bytes| bytes as usize / m.len());
+        let sent = (0..most).take_while(|_| outlet.send(&m) == Sent::Sent).count();
+        assert!(sent > 0);
+        let begun = Instant::now();
+        for _ in 0..50 {
+            carrier::wait(lane.room(), true, Duration::from_millis(1));
+        }
+        assert!(begun.elapsed() >= Duration::from_millis(40), "slept {:?}", begun.elapsed());
+    });
+}
+
 #[test]
 fn an_object_that_is_gone_is_noticed_and_made_again() {
     for_each(|place| {

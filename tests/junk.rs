@@ -12,7 +12,7 @@ use ipc_pipeline::sys::MessageQueue;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -175,6 +175,52 @@ fn check_lines(output: &str, samples: &[Entry]) {
         assert_eq!(channel["sum"].as_i64(), Some(known.iter().sum()), "{line}");
         assert_eq!(channel["last"].as_i64(), known.last().copied(), "{line}");
     }
+}
+
+/// What is on the way in a carrier that somebody else holds comes never; what is accepted is durable all the same.
+#[test]
+fn who_holds_the_only_connection_holds_nothing_up() {
+    let port = free_port();
+    let config = format!(
+        "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"2 kHz\"\n[edge]\nlog = \"tcp:{port}\"\nstat = \"shm:\"\n"
+    );
+    let mut p = Pipeline::new(&config);
+    p.start(Role::Log);
+    let mut held = None;
+    p.wait_for("somebody else is there first", BOUND, |_| {
+        held = held.take().or_else(|| TcpStream::connect(("127.0.0.1", port)).ok());
+        held.is_some()
+    });
+    p.start(Role::Conv);
+    p.wait_for("two seconds of samples are durable", BOUND, |p| p.durable() >= 4_000);
+    assert_eq!(p.counter(Role::Log, "carried"), 0);
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() >= head);
+    p.stop(Role::Log, BOUND);
+    assert_eq!(check_record(&p.record()).last, head);
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
+/// Junk that nobody can judge yet stays where it is, and wakes nobody.
+#[test]
+fn junk_that_came_before_the_first_entry_lets_all_sleep() {
+    let mut p = Pipeline::new("[edge]\nstat = \"fifo:\"\nreport = \"fifo:\"\n");
+    [Role::Report, Role::Log, Role::Stat].into_iter().for_each(|role| p.start(role));
+    for role in [Role::Stat, Role::Report] {
+        p.wait_for("it listens", BOUND, |p| {
+            Hole::open(p, "fifo", role, 0).is_some_and(|mut hole| hole.write(b"junk"))
+        });
+        let looks = |p: &Pipeline| p.counter(role, "woken");
+        let (before, begun) = (looks(&p), std::time::Instant::now());
+        p.wait_for("it looks", BOUND, |p| looks(p) > before + 20);
+        let per_second = (looks(&p) - before) as f64 / begun.elapsed().as_secs_f64();
+        assert!(per_second < 2_000.0, "{role:?} woke up {per_second} times a second");
+    }
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.remove_objects();
+    p.assert_nothing_left();
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl CarrierError {
         self
     }
 
+    /// The process may not use such a carrier at all: to try again is of no use.
+    pub fn is_forbidden(&self) -> bool {
+        self.why.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    }
+
     /// There is no such object: its owner has not made it yet.
     pub fn is_missing(&self) -> bool {
         matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
@@ -363,10 +368,9 @@ impl Lane {
         self.outlet = None;
     }
 
-    /// What becomes writable when there is room; `None`: that can only be tried. A carrier with a window always takes more.
+    /// What becomes writable when there is room; `None`: that can only be tried.
     pub fn room(&self) -> Option<BorrowedFd<'_>> {
-        let outlet = self.outlet.as_ref().filter(|outlet| outlet.window().is_none());
-        outlet.and_then(|outlet| outlet.fd())
+        self.outlet.as_ref().and_then(|outlet| outlet.fd())
     }
 }
 

@@ -300,6 +300,11 @@ fn no_handler(e: std::io::Error) -> Failure {
 
 /// What we listen at cannot be had: whoever starts us again repairs it first.
 pub fn unheard(e: CarrierError) -> Failure {
+    if e.is_forbidden() {
+        return Failure::config(format!(
+            "{e}; services of systemd have no network here: choose another carrier in [edge]"
+        ));
+    }
     Failure::new(EXIT_OBJECT, e)
 }
 

@@ -1,4 +1,4 @@
-//! The rules of an edge that is not the spool itself: what to send, what to believe (docs/architecture.md, "Edge rules as they stand").
+//! The rules of an edge that is not the spool itself: what to send, what to believe (docs/architecture.md, "Edges and their carriers").
 //!
 //! Carriers are dumb: they may lose, repeat, reorder, tear or forge. The truth is in the spool, which both ends see; an
 //! edge only saves the receiver from looking there for what has not changed. So every rule here needs no answer, no

@@ -354,6 +354,10 @@ pub fn remove(
             removed.push(object.path);
         }
     }
+    // A receiver that never began has put no socket into its directory.
+    for role in Role::ALL {
+        let _ = std::fs::remove_dir(names.socket_dir(role));
+    }
     let files = list(names).into_iter().filter(|o| !o.is_carrier());
     let paths = files.map(|o| o.path).chain(leftovers(&segments)).chain(manifest(names));
     for path in paths.chain([names.objects_lock()]) {

@@ -51,6 +51,9 @@ struct Recorder {
     listening: Option<Listening>,
     /// conv does not send any more, or we are to end: what is in the spool is read there, whatever the carrier (rule E9).
     straight: bool,
+    /// What came next at the last look, if it was accepted by then and had not come: whoever holds the carrier, it is taken in
+    /// the spool when that is still so at the next one.
+    awaited: Option<u64>,
     /// Entries that came by the carrier.
     carried: u64,
     shared: Arc<Shared>,
@@ -101,6 +104,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         intake,
         listening,
         straight: false,
+        awaited: None,
         carried: 0,
         shared,
         keeper,
@@ -337,7 +341,11 @@ impl Recorder {
         let sends = conv.is_some_and(|page| {
             page.state() != Some(State::Ended) && now.saturating_sub(page.beat()) < SILENT_NS
         });
-        self.straight = draining || !sends;
+        let next = self.intake.next();
+        let awaited = (self.intake.head() >= next).then_some(next);
+        let is_held_up = awaited.is_some() && awaited == self.awaited;
+        self.awaited = awaited;
+        self.straight = draining || !sends || is_held_up;
         Ok(())
     }
 

@@ -30,7 +30,13 @@ struct Carried {
     rows: Vec<u8>,
     newest: Option<Snapshot>,
     refused: u64,
+    /// What the register said at the last look, and how often in a row it had not come by the next one.
+    awaited: u64,
+    late: u32,
 }
+
+/// After so many looks in vain a snapshot is read in the register: whoever holds the carrier does not hold report up.
+const LATE_MAX: u32 = 5;
 
 impl Arrivals {
     /// As the configuration says.
@@ -43,6 +49,8 @@ impl Arrivals {
             rows: Vec::new(),
             newest: None,
             refused: 0,
+            awaited: 0,
+            late: 0,
         });
         let register = RegisterReader::new(context.shm.clone(), &context.names.snapshot());
         Ok(Arrivals { register, carried })
@@ -53,6 +61,7 @@ impl Arrivals {
         self.register.look();
         if let Some(carried) = &mut self.carried {
             remade.note_listening(carried.listening.look().map_err(daemon::unheard)?);
+            carried.look_at_register(&self.register);
         }
         Ok(())
     }
@@ -125,14 +134,27 @@ impl Arrivals {
 }
 
 impl Carried {
+    /// What has been said a while ago and does not come is read where it was said.
+    fn look_at_register(&mut self, register: &RegisterReader<Shm>) {
+        let has_come = self.newest.as_ref().map_or(0, |newest| newest.version);
+        self.late = if has_come < self.awaited { self.late + 1 } else { 0 };
+        if self.late > LATE_MAX {
+            self.newest = register.read().or(self.newest.take());
+            self.late = 0;
+        }
+        self.awaited = register.version();
+    }
+
     /// Drains the carrier: the newest wins.
     fn receive(&mut self, register: &RegisterReader<Shm>) {
-        // Garbage is endless, a turn is not.
-        for _ in 0..64 {
+        // Garbage is endless, a turn is not: the largest snapshot and a little more.
+        let mut seen = 0;
+        while seen < 2 * TURN_BYTES {
             let n = self.listening.inlet().recv(&mut self.message);
             if n == 0 {
                 return;
             }
+            seen += n;
             self.rest.extend_from_slice(&self.message[..n]);
             self.put_together(register);
             if self.listening.inlet().keeps_messages() {
@@ -174,7 +196,13 @@ impl Carried {
         let whole = Snapshot::decode(&self.rows).ok();
         self.rows.clear();
         match whole {
-            Some(snapshot) if register.holds(&snapshot) => self.newest = Some(snapshot),
+            Some(snapshot) if register.holds(&snapshot) => {
+                // One that came late, or once more, does not take the place of a newer one that still stands.
+                let newer = self.newest.as_ref().filter(|newest| newest.version > snapshot.version);
+                if newer.is_none_or(|newer| !register.holds(newer)) {
+                    self.newest = Some(snapshot);
+                }
+            }
             // Too late to be compared: a newer one is on its way.
             Some(snapshot) if register.version() > snapshot.version => {}
             _ => self.refused += 1,

@@ -19,6 +19,8 @@ pub struct Newest {
     /// Bytes of it that have gone out.
     sent: usize,
     next_ns: u64,
+    /// report listens elsewhere: nothing is sent.
+    is_elsewhere: bool,
 }
 
 impl Newest {
@@ -26,13 +28,21 @@ impl Newest {
     pub fn to_report(context: &Context) -> Option<Newest> {
         let mut lane = Lane::to(&context.names, Role::Report, context.config.edge.report)?;
         lane.look();
-        Some(Newest { lane, said: Said::default(), rows: Vec::new(), sent: 0, next_ns: 0 })
+        Some(Newest {
+            lane,
+            said: Said::default(),
+            rows: Vec::new(),
+            sent: 0,
+            next_ns: 0,
+            is_elsewhere: false,
+        })
     }
 
     /// Rules E4 and E7; `there` is where report's page says that it listens.
     pub fn look(&mut self, there: Option<String>, now_ns: u64) {
         self.lane.look();
         let ours = self.lane.address();
+        self.is_elsewhere = there.as_ref().is_some_and(|there| *there != ours.to_string());
         if let Some(trouble) = self.lane.trouble() {
             if self.said.is_new(trouble) {
                 log::error!(id = Message::ObjectTrouble; "nothing reaches ipc-report: {trouble}. Trying again every 100 ms");
@@ -62,7 +72,7 @@ impl Newest {
 
     /// Sends what there is room for; the rest at the next look, unless there is a newer one by then.
     fn send(&mut self, now_ns: u64) {
-        let Some(outlet) = self.lane.outlet() else { return };
+        let Some(outlet) = self.lane.outlet().filter(|_| !self.is_elsewhere) else { return };
         let most = (outlet.message_max() / ROW_LEN).max(1) * ROW_LEN;
         while let Some(left) = self.rows.get(self.sent..).filter(|left| !left.is_empty()) {
             let message = &left[..left.len().min(most)];

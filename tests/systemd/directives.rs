@@ -74,6 +74,7 @@ const NOT_CLAIMED: &[(&str, &str)] = &[
     ("TimeoutStartSec=15s", "a shorter wait than systemd's own 90 s: to see it would take as long"),
     ("RestartPreventExitStatus=", "it is the same in all four; claimed of report"),
     ("ExecReload=", "tests/systemd/reload.rs"),
+    ("LimitMSGQUEUE=", "it takes nine queues and more to miss it"),
     ("ExecStart=", "without it there is no service"),
     ("Type=oneshot", "with RemainAfterExit= and without ExecStart= of a daemon systemd has no other"),
 ];

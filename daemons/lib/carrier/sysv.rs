@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CarrierError, MESSAGE, Owner, check_owner, give, look, unlink, user_of};
 use crate::edge::{Inlet, Outlet, Sent};
-use crate::names::{Names, Role};
+use crate::names::{Names, Role, Scope};
 use crate::sys::MessageQueue;
 
 /// Makes the queue and the file that says its number. A file whose queue is gone is of no use and replaced.
@@ -20,11 +20,19 @@ pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), C
     let fault = |why: io::Error| refused("make the System V queue of", &path, why);
     let queue = MessageQueue::new().map_err(fault)?;
     let (user, group) = owner.map_or((None, None), |owner| (Some(owner.user), Some(owner.group)));
-    let made = queue.give(user, group, names.inlet_mode()).and_then(|()| write(&path, queue.id(), owner));
+    let made = queue.give(user, group, queue_mode(names)).and_then(|()| write(&path, queue.id(), owner));
     made.map_err(|why| {
         let _ = queue.remove();
         fault(why)
     })
+}
+
+/// Who sends must be able to ask for the queue's state, which takes the right to read it.
+fn queue_mode(names: &Names) -> u32 {
+    match names.scope() {
+        Scope::User => 0o600,
+        Scope::System => 0o660,
+    }
 }
 
 /// The file appears whole, so whoever reads it reads a number.
@@ -63,7 +71,7 @@ pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
     // Only what is ours is removed: the number may be that of another queue by now.
     if let Ok(queue) = queue(&path)
         && let Ok(state) = queue.state()
-        && check_owner(names, receiver, state.user, state.mode).is_ok()
+        && check_owner(names, receiver, state.user, state.mode & !(queue_mode(names) & 0o040)).is_ok()
     {
         queue
             .remove()
@@ -95,7 +103,7 @@ impl Known {
             let gone = e.raw_os_error() == Some(libc_einval());
             fault(if gone { io::Error::new(io::ErrorKind::NotFound, e) } else { e })
         })?;
-        check_owner(names, receiver, state.user, state.mode).map_err(fault)?;
+        check_owner(names, receiver, state.user, state.mode & !(queue_mode(names) & 0o040)).map_err(fault)?;
         Ok(Known { queue, room: state.room, path })
     }
 

@@ -16,6 +16,9 @@ const MESSAGE: usize = 32 * 1024;
 /// The loopback interface answers at once, or never.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Connections looked at in one turn.
+const KNOCKS_MAX: usize = 8;
+
 fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
@@ -47,7 +50,9 @@ impl Receiving {
     /// Takes the connection of who sends; all others are told that they are not wanted.
     fn accept(&mut self) -> bool {
         let mut accepted = false;
-        while let Ok((mut connection, peer)) = self.listener.accept() {
+        // Whoever knocks without end must not hold us up.
+        for _ in 0..KNOCKS_MAX {
+            let Ok((mut connection, peer)) = self.listener.accept() else { break };
             let ours = self.listener.local_addr().ok();
             let user = ours.and_then(|ours| user_of_connection(peer, ours));
             let wanted = user.is_some_and(|user| is_sender(&self.names, self.receiver, user));

@@ -20,6 +20,9 @@ use crate::names::{Names, Role, Scope};
 /// Room for messages on their way; the kernel may give less (net.core.wmem_max).
 const ROOM: usize = 1 << 20;
 
+/// Connections looked at in one turn.
+const KNOCKS_MAX: usize = 8;
+
 /// Makes the directory in which the receiver puts its socket: nobody but it and who sends to it gets through.
 pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), CarrierError> {
     let dir = names.socket_dir(receiver);
@@ -89,7 +92,10 @@ impl Receiving {
     /// The newest connection of who sends counts: an older one is that of an earlier life.
     fn accept(&mut self) -> bool {
         let mut accepted = false;
-        while let Ok(connection) = accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        // Whoever knocks without end must not hold us up.
+        for _ in 0..KNOCKS_MAX {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let Ok(connection) = accept_with(&self.listener, flags) else { break };
             let peer = sockopt::socket_peercred(&connection);
             if peer.is_ok_and(|peer| is_sender(&self.names, self.receiver, peer.uid.as_raw())) {
                 self.connection = Some(connection);
