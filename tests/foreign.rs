@@ -82,7 +82,7 @@ fn a_c_program_with_the_header() {
     fs::write(&source, READER).unwrap();
     let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/include");
     let built = Command::new("cc")
-        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
+        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
         .args([include.as_path(), &source])
         .arg("-o")
         .arg(&program)
