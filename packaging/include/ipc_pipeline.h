@@ -12,6 +12,7 @@
 #define IPC_PIPELINE_H
 
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -88,8 +89,9 @@ static inline uint32_t ipcp_crc32c(const void *bytes, uint32_t len) {
 /* Copies entry `seq`, which is accepted. 1: it is that entry; 0: it has been overwritten, so it is in the record. */
 static inline int ipcp_read(const struct ipcp_spool *spool, uint64_t seq, struct ipcp_entry *entry) {
     const uint64_t *from = (const uint64_t *)&spool->entries[seq & (spool->capacity - 1)];
-    uint64_t *to = (uint64_t *)entry;
-    for (int i = 0; i < 4; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    uint64_t words[4];
+    for (int i = 0; i < 4; i++) words[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    memcpy(entry, words, sizeof words);
     return ipcp_tail(spool) < seq && entry->seq == seq && entry->crc == ipcp_crc32c(entry, 28);
 }
 
