@@ -75,6 +75,7 @@ pub mod record;
 pub mod recovery;
 #[cfg(not(loom))]
 pub mod register;
+#[cfg(not(loom))]
 pub mod reload;
 #[cfg(not(loom))]
 pub mod retention;
