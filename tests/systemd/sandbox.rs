@@ -107,7 +107,7 @@ const PREPARE: &str = "mkdir -p /opt/probe /opt/theirs /home/theirs /usr/lib/mod
      && { umount /proc/irq || true; } && mount --bind /proc/irq /proc/irq";
 
 /// Of a service these lines say how it runs; the probe runs otherwise.
-const OF_THE_RUN: [&str; 13] = [
+const OF_THE_RUN: [&str; 14] = [
     "Type=",
     "NotifyAccess=",
     "Exec",
@@ -115,6 +115,7 @@ const OF_THE_RUN: [&str; 13] = [
     "RestartSec=",
     "RestartPrevent",
     "WatchdogSec=",
+    "LimitMSGQUEUE=",
     "Timeout",
     "StateDirectory",
     "SupplementaryGroups=",
