@@ -293,7 +293,7 @@ fn every_seeded_bug_applies_and_names_its_test() {
 #[test]
 fn every_configuration_loads() {
     let mut faults = Vec::new();
-    for path in files_in("config") {
+    for path in files_in("config").into_iter().filter(|path| path.extension().is_some_and(|e| e == "toml")) {
         if let Err(e) = Config::load(Some(&root().join(&path)), &[]) {
             faults.push(e.to_string());
         }
