@@ -179,8 +179,10 @@ fn the_numbers_in_the_journal_are_those_of_verify() {
     });
 }
 
-/// The same, as far as the shorter text goes.
+/// The same, rounded to as many digits as the shorter text has.
 fn same_number(a: &str, b: &str) -> bool {
-    let (long, short) = if a.len() > b.len() { (a, b) } else { (b, a) };
-    short.contains('.') && long.starts_with(&short[..short.len() - 1])
+    let places = |text: &str| text.split_once('.').map_or(0, |(_, digits)| digits.len());
+    let digits = places(a).min(places(b));
+    let rounded = |text: &str| text.parse::<f64>().ok().map(|number| format!("{number:.digits$}"));
+    rounded(a).is_some() && rounded(a) == rounded(b)
 }
