@@ -207,7 +207,7 @@ pub fn wait<'f>(fds: impl IntoIterator<Item = BorrowedFd<'f>>, room: bool, limit
     let _ = poll(&mut fds, Some(&limit));
 }
 
-/// Must what `receiver` listens at belong to this user, and to nobody else?
+/// What `receiver` listens at must belong to its user, and nobody else may do more with it than is meant.
 fn check_owner(names: &Names, receiver: Role, user: u32, mode: u32) -> io::Result<()> {
     if names.owner(receiver) == Some(user) && mode & !names.inlet_mode() & 0o077 == 0 {
         return Ok(());
@@ -245,7 +245,7 @@ fn is_sender(names: &Names, receiver: Role, user: u32) -> bool {
     receiver.sender().and_then(|sender| names.owner(sender)) == Some(user)
 }
 
-/// The user of a file, for messages and checks.
+/// Whose a file is, and its mode.
 fn user_of(meta: &Metadata) -> (u32, u32) {
     (meta.uid(), meta.mode())
 }
@@ -374,7 +374,7 @@ impl Lane {
     }
 }
 
-/// A moment at which an open descriptor's last name went.
+/// Has the last name of what is open gone?
 fn has_no_name(file: &impl AsFd) -> bool {
     sys::links(file).is_ok_and(|links| links == 0)
 }
