@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -281,6 +281,33 @@ fn an_object_that_is_gone_is_noticed_and_made_again() {
             }
             assert!(begun.elapsed() < BOUND, "the sender holds on to what is gone");
         }
+    });
+}
+
+/// A receiver that is stopped between making and opening may find that the object has gone meanwhile: no reason to end.
+#[test]
+fn a_receiver_comes_up_while_somebody_removes_its_object_all_the_time() {
+    for_each(|place| {
+        if !place.has_object() {
+            return;
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    place.remove();
+                    // On a busy machine: the other one must have a turn.
+                    std::thread::sleep(Duration::from_micros(20));
+                }
+            });
+            let opened: Vec<_> = (0..2_000)
+                .map(|_| Listening::open(&place.names, Role::Log, place.address).map(|_| ()))
+                .collect();
+            done.store(true, Ordering::Relaxed);
+            for result in opened {
+                result.unwrap();
+            }
+        });
     });
 }
 

@@ -302,16 +302,29 @@ impl Listening {
 /// How long to wait for a carrier that has nothing to wait on.
 const BLIND: Duration = Duration::from_millis(1);
 
+/// How often what is gone between its making and its opening is made again: somebody removes it all the time.
+const TRIES: usize = 32;
+
 fn open_inlet(
     names: &Names,
     receiver: Role,
     address: Address,
 ) -> Result<Option<Box<dyn Inlet>>, CarrierError> {
     // The superuser makes what belongs to the machine: objects service and repair.
-    if names.scope() == crate::names::Scope::User {
-        make(names, receiver, address, None)?;
+    if names.scope() == crate::names::Scope::System {
+        return inlet(names, receiver, address);
     }
-    inlet(names, receiver, address)
+    let make_and_open = || {
+        make(names, receiver, address, None)?;
+        inlet(names, receiver, address)
+    };
+    for _ in 1..TRIES {
+        match make_and_open() {
+            Err(e) if e.is_missing() => {}
+            opened => return opened,
+        }
+    }
+    make_and_open()
 }
 
 /// The way to a receiver, opened as soon as that is possible, and again whenever it breaks.

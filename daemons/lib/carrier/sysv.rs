@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::{CarrierError, MESSAGE, Owner, check_owner, give, look, unlink, user_of};
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role, Scope};
@@ -44,7 +46,11 @@ fn write(path: &Path, id: i32, owner: Option<Owner>) -> io::Result<()> {
 }
 
 fn refused(what: &'static str, path: &Path, why: io::Error) -> CarrierError {
-    let full = why.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error());
+    let errno = why.raw_os_error().map(Errno::from_raw_os_error);
+    let full = errno == Some(Errno::NOSPC);
+    // The number is that of no queue any more: to be made again.
+    let gone = matches!(errno, Some(Errno::INVAL | Errno::IDRM));
+    let why = if gone { io::Error::new(io::ErrorKind::NotFound, why) } else { why };
     let error = CarrierError::new(what, path.display(), why);
     if full {
         error.with("the machine has as many queues as kernel.msgmni allows: `ipcs -q` lists them")
@@ -98,11 +104,7 @@ impl Known {
         let (user, mode) = user_of(&meta);
         check_owner(names, receiver, user, mode & !0o040).map_err(fault)?;
         let queue = queue(&path).map_err(fault)?;
-        let state = queue.state().map_err(|e| {
-            // Its number is that of no queue any more: to be made again.
-            let gone = e.raw_os_error() == Some(libc_einval());
-            fault(if gone { io::Error::new(io::ErrorKind::NotFound, e) } else { e })
-        })?;
+        let state = queue.state().map_err(fault)?;
         check_owner(names, receiver, state.user, state.mode & !(queue_mode(names) & 0o040)).map_err(fault)?;
         Ok(Known { queue, room: state.room, path })
     }
@@ -111,10 +113,6 @@ impl Known {
         let same = queue(&self.path).is_ok_and(|queue| queue.id() == self.queue.id());
         !same || self.queue.state().is_err()
     }
-}
-
-fn libc_einval() -> i32 {
-    rustix::io::Errno::INVAL.raw_os_error()
 }
 
 /// The receiving end.
@@ -171,7 +169,6 @@ impl Outlet for Sending {
     }
 
     fn send(&mut self, message: &[u8]) -> Sent {
-        use rustix::io::Errno;
         match self.open.queue.send(message).map_err(|e| Errno::from_io_error(&e)) {
             Ok(()) => Sent::Sent,
             Err(Some(Errno::AGAIN | Errno::INTR)) => Sent::Full,
