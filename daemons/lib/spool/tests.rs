@@ -148,7 +148,7 @@ fn a_copy_ends_at_the_first_entry_that_is_not_valid() {
         let seq = 1004 + at as u64;
         let good = ring.load(seq);
         let broken = Entry { value: 6, ..good };
-        let of_another_turn = Entry { seq: seq - 1024, ..good }.seal();
+        let of_another_turn = Entry { seq: seq + 1024, ..good }.seal();
         let of_another_life = Entry { epoch: 2, ..good }.seal();
         for bad in [broken, of_another_turn, of_another_life] {
             put(ring, seq, &bad);
