@@ -10,10 +10,10 @@ ONLY  ?= *
 # in a chroot the usual change of the root's propagation is refused, but mounts are not).
 TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && echo --include-ignored)
 
-# All tests but `systemd`, which needs more than a machine as it is: `make test-systemd`.
-HERE = --test '[!s]*' --test 's[!y]*'
+# All tests but `systemd` and `vm`, which need more than a machine as it is: `make test-systemd` and `make test-vm`.
+HERE = --test '[!sv]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace
+.PHONY: help build run test test-root test-systemd test-vm lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,7 @@ test: lint need-strace ## everything that must hold: lint, unit tests, loom, pow
 	@echo "== examples in the documentation"
 	$(CARGO) test --locked --doc
 	@$(MAKE) test-systemd
+	@$(MAKE) test-vm
 	@$(if $(TAKE_IN),,echo "== all of this passed; not run, for they need root and the right to mount: the tests shown as 'ignored'. 'make test-root' runs these")
 
 test-root: need-rust ## the tests that mount file systems, by sudo; `make test` leaves them out where it may not mount
@@ -48,6 +49,9 @@ test-root: need-rust ## the tests that mount file systems, by sudo; `make test` 
 
 test-systemd: need-rust ## the package in containers with a real systemd, on Debian 12 and 13 (root); ARGS chooses
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
+
+test-vm: need-rust ## power cuts of an emulated machine with the package (root); VM_CUTS, VM_STATES, VM_DISK and VM_SEED choose
+	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/vm/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))

@@ -1,6 +1,6 @@
 //! A container with a real systemd as process 1, made of a fresh Debian root and the package; gone when the value is dropped.
 //!
-//! The package and the roots are made by `make test-systemd` (tests/systemd/prepare), which names them in the environment.
+//! The package and the roots are made by `make test-systemd` (tests/systemd/run.sh), which names them in the environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};

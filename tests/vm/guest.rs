@@ -1,0 +1,225 @@
+//! A guest that runs the installed package on a data disk of its own, until its power is cut.
+//!
+//! `make test-vm` makes the guest (tests/vm/guest.sh) and names its directory in the environment.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// A guest whose every instruction is emulated, on a busy machine, does within this time what it does at all.
+const BOUND: Duration = Duration::from_secs(180);
+
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a guest says when its `ipc-pipeline verify` has ended, before the exit code.
+const VERIFIED: &str = "verify ended with";
+
+fn guest_file(name: &str) -> PathBuf {
+    let dir = std::env::var_os("IPC_PIPELINE_GUEST");
+    let dir = dir.expect("IPC_PIPELINE_GUEST is not set: `make test-vm` runs these tests");
+    PathBuf::from(dir).join(name)
+}
+
+/// A command that must succeed.
+#[track_caller]
+pub fn must(program: &str, args: &[&str]) {
+    let missing = |e| panic!("{program}: {e}: `make test-vm` gets what it needs");
+    let out = Command::new(program).args(args).output().unwrap_or_else(missing);
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// The disk that keeps the record, a file here. Nothing else of a guest outlives its power.
+pub struct Disk {
+    dir: tempfile::TempDir,
+    kind: String,
+}
+
+impl Disk {
+    /// A new one with this file system, of so many MiB; the guest's pipeline gets this configuration.
+    pub fn new(kind: &str, mebibytes: u64, config: &str) -> Disk {
+        let dir = tempfile::tempdir_in(guest_file("")).unwrap();
+        let disk = Disk { dir, kind: kind.into() };
+        File::create(disk.image()).unwrap().set_len(mebibytes << 20).unwrap();
+        must(&format!("mkfs.{kind}"), &["-q", disk.image().to_str().unwrap()]);
+        let mounted = Mounted::at(&disk.image(), &disk.dir.path().join("mounted"));
+        fs::write(mounted.dir.join("pipeline.toml"), config).unwrap();
+        drop(mounted);
+        disk
+    }
+
+    pub fn image(&self) -> PathBuf {
+        self.dir.path().join("data.img")
+    }
+
+    /// Where QEMU records what was written, if that was asked for.
+    pub fn writes(&self) -> PathBuf {
+        self.dir.path().join("writes")
+    }
+
+    /// A place for a copy.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// A file system in a file, mounted here; unmounted when dropped.
+pub struct Mounted {
+    dir: PathBuf,
+}
+
+impl Mounted {
+    #[track_caller]
+    pub fn at(image: &Path, dir: &Path) -> Mounted {
+        fs::create_dir_all(dir).unwrap();
+        must("mount", &["-o", "loop", image.to_str().unwrap(), dir.to_str().unwrap()]);
+        Mounted { dir: dir.into() }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg(&self.dir).status().is_ok_and(|status| status.success());
+        // Still mounted, the next state of this disk would be mixed with what is in memory of this one.
+        assert!(done || std::thread::panicking(), "{} stays mounted", self.dir.display());
+    }
+}
+
+/// A line of the statistics that came over the serial line.
+#[derive(Clone)]
+pub struct Printed {
+    pub line: serde_json::Value,
+    /// So many writes and flushes had been recorded when it was read; it may have been printed earlier.
+    pub at: u64,
+}
+
+/// One life of a guest, from power on to power off.
+pub struct Guest {
+    qemu: Child,
+    dir: PathBuf,
+    pub printed: Vec<Printed>,
+    /// Bytes of the serial line that are in `printed`.
+    read: usize,
+}
+
+impl Guest {
+    /// Power on; `recorded`: each write and flush of the data disk goes into [`Disk::writes`], too.
+    pub fn start(disk: &Disk, recorded: bool) -> Guest {
+        let dir = disk.dir.path().to_owned();
+        for line in ["console", "printed", "verified"] {
+            fs::write(dir.join(line), "").unwrap();
+        }
+        let path = |name: &str| guest_file(name).display().to_string();
+        let mut c = Command::new("setpriv");
+        c.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-nodefaults", "-display", "none"]);
+        c.args(["-accel", "tcg", "-cpu", "max", "-m", "384", "-no-reboot"]);
+        c.args(["-kernel", &path("vmlinuz"), "-initrd", &path("initrd"), "-append"]);
+        c.arg(format!(
+            "console=ttyS0 panic=-1 no_timer_check mitigations=off audit=0 systemd.show_status=0 data={} \
+             systemd.journald.forward_to_console=1",
+            disk.kind
+        ));
+        c.args(["-drive", &format!("file={},format=raw,if=none,id=root,snapshot=on", path("root.img"))]);
+        c.args(["-device", "virtio-blk-pci,drive=root"]);
+        c.args(["-blockdev", "driver=file,node-name=image,filename=data.img"]);
+        if recorded {
+            File::create(disk.writes()).unwrap();
+            c.args(["-blockdev", "driver=file,node-name=writes,filename=writes"]);
+            c.args(["-blockdev", "driver=blklogwrites,node-name=data,file=image,log=writes"]);
+        } else {
+            c.args(["-blockdev", "driver=raw,node-name=data,file=image"]);
+        }
+        c.args(["-device", "virtio-blk-pci,drive=data"]);
+        for line in ["console", "printed", "verified"] {
+            c.args(["-serial", &format!("file:{line}")]);
+        }
+        c.current_dir(&dir).stdin(Stdio::null()).stdout(Stdio::null());
+        c.stderr(File::create(dir.join("qemu")).unwrap());
+        let qemu = c.spawn().expect("setpriv (util-linux) and qemu-system-x86_64");
+        Guest { qemu, dir, printed: Vec::new(), read: 0 }
+    }
+
+    /// Waits until this is so, taking in what is printed.
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, mut done: impl FnMut(&Guest) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            let ended = self.qemu.try_wait().unwrap();
+            let late = begun.elapsed() > BOUND;
+            assert!(ended.is_none() && !late, "still not: {what} ({ended:?})\n{}", self.story());
+            sleep(PAUSE);
+            self.take_in();
+        }
+    }
+
+    /// Lets it work on for so long.
+    #[track_caller]
+    pub fn work_for(&mut self, time: Duration) {
+        let begun = Instant::now();
+        self.wait_for("the time is over", |_| begun.elapsed() >= time);
+    }
+
+    /// Has its own `verify` found everything true after this start? Fails if it found anything else.
+    pub fn has_verified(&self) -> bool {
+        let said = self.text("verified");
+        let ended = said.contains(VERIFIED) && said.ends_with('\n');
+        assert!(
+            !ended || said.ends_with(&format!("{VERIFIED} 0\n")),
+            "verify in the guest says:\n{said}{}",
+            self.story()
+        );
+        ended
+    }
+
+    /// What the kernel and the journal say.
+    pub fn console(&self) -> String {
+        self.text("console")
+    }
+
+    /// The power is cut: QEMU dies, and with it all that the guest had not written to its disk. Gives what it had printed.
+    pub fn cut(mut self) -> Vec<Printed> {
+        self.qemu.kill().unwrap();
+        self.qemu.wait().unwrap();
+        self.take_in();
+        std::mem::take(&mut self.printed)
+    }
+
+    fn take_in(&mut self) {
+        let text = self.text("printed");
+        let new = &text[self.read..];
+        let whole = new.rfind('\n').map_or(0, |end| end + 1);
+        // Looked at after the line: a flush that the line rests on has been recorded by now.
+        let at = recorded(&self.dir.join("writes"));
+        for line in new[..whole].lines() {
+            let parsed = serde_json::from_str(line).unwrap_or_else(|e| panic!("printed: {line}: {e}"));
+            self.printed.push(Printed { line: parsed, at });
+        }
+        self.read += whole;
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join(name)).unwrap_or_default()).replace('\r', "")
+    }
+
+    fn story(&self) -> String {
+        let console = self.console();
+        let lines: Vec<&str> = console.lines().collect();
+        format!("{}\n{}", self.text("qemu"), lines[lines.len().saturating_sub(60)..].join("\n"))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// Number of entries that the head of QEMU's record of writes names.
+fn recorded(writes: &Path) -> u64 {
+    let mut word = [0; 8];
+    let read = File::open(writes).and_then(|file| file.read_exact_at(&mut word, 16));
+    read.map_or(0, |()| u64::from_le_bytes(word))
+}
