@@ -5,8 +5,12 @@ use crate::guest::{Mounted, Printed, must};
 use crate::harness::Pipeline;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
-/// Lets a pipeline with this configuration go on upon a disk, and gives what is wrong then: with the record, with what had been
+/// In this time it has come back.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Lets a pipeline with this configuration, whose source ends, go on upon a disk, and gives what is wrong then: with the record, with what had been
 /// printed, or with what is printed now.
 pub fn judge(image: &Path, config: &str, shown: &[Printed]) -> Faults {
     let p = Pipeline::new(config);
@@ -21,14 +25,15 @@ pub fn judge(image: &Path, config: &str, shown: &[Printed]) -> Faults {
 }
 
 fn judge_mounted(p: &Pipeline, shown: &[Printed]) -> Faults {
-    let run = p.ctl(&["run", "--for", "100ms"]);
-    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let mut run = p.run(&[]);
+    let code = run.wait(BOUND);
     let report = check_record(&p.record());
     let mut faults = report.faults;
-    if !run.status.success() {
-        faults.add(format!("the pipeline does not come back: {}\n{err}", run.status));
+    if code != 0 {
+        faults.add(format!("the pipeline does not come back: it ends with {code}\n{}", run.err()));
     }
     let before = shown.iter().map(|printed| printed.line.clone());
+    let out = run.out();
     let now = out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON"));
     let mut lines: Vec<Value> = before.chain(now).collect();
     lines.sort_by_key(|line| line["seq"].as_u64());

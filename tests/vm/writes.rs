@@ -62,15 +62,14 @@ impl Writes {
     }
 
     /// Writes the state after a power cut behind the first `cut` requests into a file: what was flushed, and of the rest
-    /// what the dice say. With `lying` the disk had never flushed in the last `lying` requests, whatever it said.
-    pub fn state(&self, cut: u64, lying: u64, rng: &mut fastrand::Rng, image: &Path) {
+    /// what the dice say.
+    pub fn state(&self, cut: u64, rng: &mut fastrand::Rng, image: &Path) {
         let done = &self.requests[..cut as usize];
-        let honest = &done[..done.len().saturating_sub(lying as usize)];
-        let flushed = honest.iter().rposition(|r| r.flags & FLUSH != 0).unwrap_or(0);
+        let flushed = done.iter().rposition(|r| r.flags & FLUSH != 0).unwrap_or(0);
         let fate = [Fate::All, Fate::None, Fate::Some, Fate::Some][rng.usize(..4)];
         let mut disk = self.before.clone();
         for (i, request) in done.iter().enumerate() {
-            let stays = i < flushed || lying == 0 && request.flags & FUA != 0;
+            let stays = i < flushed || request.flags & FUA != 0;
             let len = if stays { request.data.len() } else { fate.of(request, rng) };
             disk[request.at..request.at + len].copy_from_slice(&request.data[..len]);
         }
@@ -90,8 +89,9 @@ impl Fate {
     }
 }
 
-/// Zeros take no time and no space.
+/// A new file, so that no loop device has anything of another state in memory. Zeros take no time and no space.
 fn write_sparse(disk: &[u8], image: &Path) {
+    let _ = fs::remove_file(image);
     let file = File::create(image).unwrap();
     file.set_len(disk.len() as u64).unwrap();
     for (i, piece) in disk.chunks(1 << 14).enumerate() {
