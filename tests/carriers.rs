@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ipc_pipeline::address::Address;
-use ipc_pipeline::carrier::{self, Lane, Listening};
+use ipc_pipeline::carrier::{self, Blind, Lane, Listening};
 use ipc_pipeline::edge::{Outlet, Peer, Receiver, Sender, Sent, TURN_BYTES, Truth};
 use ipc_pipeline::entry::{Entry, LEN, WORDS};
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::State;
 use ipc_pipeline::ring::{Producer, Ring};
+use ipc_pipeline::sys::MessageQueue;
+use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::set_thread_res_uid;
 
 /// Nothing here takes longer; what does hangs.
 const BOUND: Duration = Duration::from_secs(20);
@@ -357,10 +360,13 @@ fn strange_objects_are_refused_with_a_reason() {
                 let path = names.sysv(Role::Log);
                 fs::write(&path, "x\n").unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-                assert!(place.why_not().contains("there is no number in it"), "{}", place.why_not());
-                fs::write(&path, "2147483647\n").unwrap();
+                assert!(place.why_not().contains("there is no key in it"), "{}", place.why_not());
+                fs::write(&path, "0x7fffffff\n").unwrap();
                 let gone = carrier::inlet(names, Role::Log, place.address).err().unwrap();
                 assert!(gone.is_missing(), "{gone}");
+                carrier::make(names, Role::Log, place.address, None).unwrap();
+                MessageQueue::find(key_of(place).unwrap()).unwrap().give(None, None, 0o602).unwrap();
+                assert!(place.why_not().contains("with mode 0602; remove it"), "{}", place.why_not());
             }
             Address::Tcp(port) => {
                 let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -393,6 +399,257 @@ fn a_second_sender_over_tcp_is_told_so() {
         let _ = second.write(b"junk");
         assert_eq!(outlet.send(&message(2, LEN)), Sent::Sent, "the first one goes on");
         assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+    }
+}
+
+/// The key that the file of a System V queue says.
+fn key_of(place: &Place) -> Option<i32> {
+    let text = fs::read_to_string(place.names.sysv(Role::Log)).ok()?;
+    i32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+}
+
+/// A maker that was killed at any instant leaves a key without a queue, or a queue whose key is known.
+#[test]
+fn what_a_killed_maker_of_a_system_v_queue_leaves_is_found() {
+    let place = Place::new(Address::Sysv);
+    let path = place.names.sysv(Role::Log);
+    let leave = |key: i32| {
+        fs::write(&path, format!("{key:#010x}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let free = || {
+        std::iter::repeat_with(|| fastrand::i32(1..)).find(|key| MessageQueue::find(*key).is_err()).unwrap()
+    };
+    let key = free();
+    leave(key);
+    drop(place.listen());
+    assert!(key_of(&place).is_some_and(|new| new != key), "a key without a queue is replaced");
+    place.remove();
+    let key = free();
+    leave(key);
+    let queue = MessageQueue::create(key).unwrap();
+    drop(place.listen());
+    assert_eq!(key_of(&place), Some(key), "the queue is used");
+    place.remove();
+    assert!(queue.state().is_err(), "and removed");
+    fs::write(path.with_extension("sysv.new"), "0x").unwrap();
+    place.remove();
+    assert_eq!(fs::read_dir(place.names.run_dir()).unwrap().count(), 0);
+}
+
+/// The same with real kills, in a world where there are no other queues.
+#[test]
+#[ignore = "needs root"]
+fn a_kill_at_any_call_leaves_no_system_v_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        objects() { "$PROGRAM" objects $1 --name kill --set edge.log=sysv: > /dev/null; }
+        queues() { echo $(($(wc -l < /proc/sysvipc/msg) - 1)); }
+        for call in openat rename renameat msgget msgctl unlink unlinkat; do
+            for n in $(seq 40); do
+                for what in create remove; do
+                    strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$n \
+                        "$PROGRAM" objects $what --name kill --set edge.log=sysv: > /dev/null
+                done
+                test $call = openat || test $n -lt 12 || break
+            done
+            objects create && test $(queues) = 1 || { echo "behind $call there are $(queues) queues"; exit 1; }
+            objects remove && test $(queues) = 0 || { echo "behind $call $(queues) queues are left"; exit 1; }
+        done"#;
+    let output = std::process::Command::new("unshare")
+        .args(["--ipc", "sh", "-c", script])
+        .env("PROGRAM", env!("CARGO_BIN_EXE_ipc-pipeline"))
+        .envs([("XDG_RUNTIME_DIR", dir.path()), ("XDG_STATE_HOME", dir.path())])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs this as another user than the rest of the process, which must be the superuser's.
+fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            what()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// All keys can be seen, so anybody may take one that has become free, and give the queue to us; it stays in their power.
+#[test]
+#[ignore = "needs root"]
+fn a_system_v_queue_that_somebody_else_has_made_is_not_ours() {
+    let place = Place::new(Address::Sysv);
+    drop(place.listen());
+    let key = key_of(&place).unwrap();
+    MessageQueue::find(key).unwrap().remove().unwrap();
+    let theirs = as_nobody(|| {
+        let queue = MessageQueue::create(key).unwrap();
+        queue.give(Some(0), Some(0), 0o600).unwrap();
+        queue
+    });
+    let found = carrier::inlet(&place.names, Role::Log, place.address).err().expect("it is refused");
+    assert!(found.is_missing(), "{found}");
+    drop(place.listen());
+    assert_ne!(key_of(&place), Some(key), "another key is taken");
+    place.remove();
+    assert!(theirs.state().is_ok(), "what is theirs stays");
+    theirs.remove().unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn another_users_connection_over_tcp_is_refused() {
+    for address in all() {
+        let Address::Tcp(port) = address else { continue };
+        let place = Place::new(address);
+        let mut listening = place.listen();
+        let mut stranger = as_nobody(|| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+        stranger.set_read_timeout(Some(BOUND)).unwrap();
+        let _ = stranger.write(&message(1, LEN));
+        assert_eq!(drain(&mut listening), Vec::<Vec<u8>>::new());
+        let mut said = String::new();
+        let _ = std::io::Read::read_to_string(&mut stranger, &mut said);
+        assert_eq!(said, "ipc-log takes nothing from this user\n");
+        let mut outlet = place.outlet();
+        assert_eq!(outlet.send(&message(2, LEN)), Sent::Sent);
+        assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+    }
+}
+
+/// A listener that takes no more callers answers none: nobody waits for it, and nothing is said to be sent.
+#[test]
+fn a_listener_that_does_not_answer_holds_nobody_up() {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    let place = Place::new(Address::Tcp(listener.local_addr().unwrap().port()));
+    let m = message(1, LEN);
+    let is_answered = |outlet: &mut dyn Outlet| outlet.send(&m) == Sent::Sent;
+    let mut callers: Vec<_> = (0..4).map(|_| place.outlet()).collect();
+    let times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let begun = Instant::now();
+            callers.push(place.outlet());
+            begun.elapsed()
+        })
+        .collect();
+    assert!(times.iter().min() < Some(&Duration::from_millis(10)), "each look took {times:?}");
+    let mut last = callers.pop().unwrap();
+    assert!(!is_answered(&mut *last) && !last.is_stale(), "it is on its way");
+    carrier::wait(last.fd(), true, Duration::from_millis(400));
+    assert!(last.is_stale(), "and begun anew after a while");
+    drop(callers);
+    let begun = Instant::now();
+    let mut lane = Lane::to(&place.names, Role::Log, place.address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    while !lane.outlet().is_some_and(|outlet| is_answered(outlet)) {
+        let _ = listener.accept();
+        lane.look();
+        assert!(begun.elapsed() < BOUND);
+    }
+}
+
+/// Where nobody listens, the kernel may choose just that port for our own end: a connection to ourselves is none.
+#[test]
+fn nobody_is_connected_to_itself() {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    // The kernel gives ports of one kind, even or odd, as long as there are any.
+    for port in [port & !1, port | 1] {
+        let place = Place::new(Address::Tcp(port));
+        for _ in 0..20_000 {
+            let missing = carrier::outlet(&place.names, Role::Log, place.address).err();
+            assert!(missing.is_some_and(|e| e.is_missing()), "connected, and nobody listens");
+        }
+    }
+}
+
+/// With no more than a page, as the kernel gives to who has many pipes (fs.pipe-user-pages-soft).
+#[test]
+fn a_pipe_of_one_page_carries_as_well() {
+    let place = Place::new(Address::Fifo);
+    let mut listening = place.listen();
+    let mut outlet = place.outlet();
+    let pipe = fs::File::options().read(true).write(true).open(place.names.fifo(Role::Log)).unwrap();
+    rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
+    assert_eq!(outlet.message_max(), rustix::pipe::PIPE_BUF, "what is never torn");
+    for round in 0..20 {
+        let m = message(round, outlet.message_max());
+        assert_eq!((outlet.send(&m), outlet.send(&m)), (Sent::Sent, Sent::Full));
+        assert_eq!(drain(&mut listening).concat(), m);
+    }
+}
+
+/// Nobody can be woken by such a queue. A millisecond's sleep for each time that it is empty, or full, would make 2,000 messages,
+/// of which it holds two, last for a second at least.
+#[test]
+fn a_queue_that_cannot_be_polled_is_hardly_slept_on() {
+    const MESSAGES: usize = 2_000;
+    let place = Place::new(Address::Sysv);
+    let (mut listening, mut outlet) = (place.listen(), place.outlet());
+    let m = message(1, outlet.message_max());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut blind = Blind::default();
+            for _ in 0..MESSAGES {
+                while outlet.send(&m) != Sent::Sent {
+                    carrier::wait(None, true, blind.next_wait());
+                }
+                blind.moved();
+            }
+        });
+        let (mut came, mut buffer) = (0, vec![0; TURN_BYTES]);
+        while came < MESSAGES {
+            match listening.inlet().recv(&mut buffer) {
+                0 => listening.wait(Duration::from_millis(100)),
+                _ => came += 1,
+            }
+            assert!(begun.elapsed() < BOUND);
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_millis(500), "{MESSAGES} messages took {:?}", begun.elapsed());
+    let (mut waits, begun) = (0, Instant::now());
+    while begun.elapsed() < Duration::from_millis(500) {
+        listening.wait(Duration::from_millis(100));
+        waits += 1;
+    }
+    assert!(waits < 150, "{waits} waits for a carrier at rest");
+}
+
+/// Each limit of the machine that stands in the way is named, with what to do.
+#[test]
+#[ignore = "needs root"]
+fn limits_of_the_kernel_are_named() {
+    let cases = [
+        ("mq:", "true", "prlimit --msgqueue=1000", "raise LimitMSGQUEUE= (ulimit -q)"),
+        ("mq:", "sysctl -q -w fs.mqueue.msg_max=4", "", "fs.mqueue.msg_max must be 10"),
+        ("mq:", "sysctl -q -w fs.mqueue.msgsize_max=128", "", "fs.mqueue.msgsize_max 8192 at least"),
+        ("mq:", "sysctl -q -w fs.mqueue.queues_max=0", "", "as fs.mqueue.queues_max allows"),
+        ("sysv:", "sysctl -q -w kernel.msgmni=0", "", "as kernel.msgmni allows"),
+    ];
+    for (edge, limit, under, remedy) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        // Without this capability the limits hold for the superuser, too.
+        let script = format!(
+            "{limit} && exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource -- {under} \
+             {} objects create --name limits --set edge.log={edge} --set edge.report=shm:",
+            env!("CARGO_BIN_EXE_ipc-pipeline")
+        );
+        let mut c = std::process::Command::new("unshare");
+        c.args(["--ipc", "--mount", "sh", "-c", &format!("mount -t tmpfs tmpfs /dev/shm && {script}")]);
+        let output =
+            c.envs([("XDG_RUNTIME_DIR", dir.path()), ("XDG_STATE_HOME", dir.path())]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(remedy), "{limit} {under}: {said}");
     }
 }
 
