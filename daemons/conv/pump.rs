@@ -48,7 +48,8 @@ impl Pump {
             })
         };
         let ours = [(Role::Log, edge.log), (Role::Stat, edge.stat)];
-        let mut pump = Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), blind: Blind::default() };
+        let mut pump =
+            Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), blind: Blind::default() };
         pump.look();
         pump
     }

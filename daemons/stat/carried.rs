@@ -17,7 +17,7 @@ use ipc_pipeline::sys::{self, Map};
 
 /// So many entries wait at most, 2 MiB; what does not find room is read in the record.
 const ROOM: usize = 65_536 * LEN;
-/// As much between two waits says that more is to come at once: the smallest full message.
+/// As much at once, or in pieces with less than a slice between two, says that more is to come: the smallest full message.
 const MUCH: usize = 4096;
 /// For so long after that the carrier is waited for, though entries wait to become durable.
 const SLICE: Duration = Duration::from_millis(5);
@@ -33,7 +33,7 @@ pub struct Carried {
     from: usize,
     message: Vec<u8>,
     count: u64,
-    /// Bytes that came since the last wait.
+    /// Bytes that came since they were last asked for.
     came: usize,
     /// Until then more is to come at once, CLOCK_MONOTONIC ns.
     fast_until: u64,
@@ -143,8 +143,9 @@ impl Carried {
     /// Sleeps until something comes, at most for `limit`. Or says how long to wait for what becomes durable instead. What comes
     /// fast is waited for here, for the carrier would be full in no time; for what comes slowly a look now and then will do.
     pub fn wait(&mut self, limit: Duration) -> Option<Duration> {
-        let (now, came) = (sys::monotonic_ns(), std::mem::take(&mut self.came));
-        if came >= MUCH {
+        let now = sys::monotonic_ns();
+        if self.came >= MUCH {
+            self.came = 0;
             self.fast_until = now + SLICE.as_nanos() as u64;
         }
         if !self.is_read || self.waiting() >= ROOM {
@@ -158,6 +159,7 @@ impl Carried {
             self.listening.wait(limit);
             return None;
         }
+        let came = std::mem::take(&mut self.came);
         Some(if came > 0 { limit.min(SLICE) } else { limit })
     }
 }
