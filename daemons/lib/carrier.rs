@@ -375,7 +375,7 @@ impl Inlet for Listening {
 }
 
 /// How often what is gone between its making and its opening is made again: somebody removes it all the time.
-const TRIES: usize = 32;
+const TRIES: usize = 128;
 
 fn open_inlet(
     names: &Names,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ipc_pipeline::sys;
 
-use super::mechanism::Side;
 use super::probe;
 
 /// Fits the second-level cache of every processor.
