@@ -303,9 +303,11 @@ fn a_receiver_comes_up_while_somebody_removes_its_object_all_the_time() {
             return;
         }
         let done = AtomicBool::new(false);
+        let mut keys = Vec::new();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
+                    keys.extend(system_v::key_of(place));
                     place.remove();
                     // On a busy machine: the other one must have a turn.
                     std::thread::sleep(Duration::from_micros(20));
@@ -319,6 +321,8 @@ fn a_receiver_comes_up_while_somebody_removes_its_object_all_the_time() {
                 result.unwrap();
             }
         });
+        place.remove();
+        assert!(keys.into_iter().all(|key| MessageQueue::find(key).is_err()), "a queue is left");
     });
 }
 

@@ -199,11 +199,10 @@ fn unlink(path: &Path) -> Result<bool, (String, io::Error)> {
     }
 }
 
-/// Sleeps until one of these can be read (or, `room`, written) or `limit` has passed. Without any only the latter. Without a
-/// limit it only lets others have this processor.
+/// Sleeps until one of these can be read (or, `room`, written) or `limit` has passed. Without any only the latter.
 pub fn wait<'f>(fds: impl IntoIterator<Item = BorrowedFd<'f>>, room: bool, limit: Duration) {
     if limit.is_zero() {
-        return std::thread::yield_now();
+        return; // to give the processor away could take a whole time slice of somebody else
     }
     let flags = if room { PollFlags::OUT } else { PollFlags::IN };
     let mut fds: Vec<PollFd> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, flags)).collect();
@@ -220,7 +219,7 @@ pub struct Blind {
     in_vain: u32,
 }
 
-/// So often only the processor is given away: some 20 us, in which the other end empties or fills such a queue.
+/// So often it is tried again at once: some 20 us, in which the other end empties or fills such a queue.
 const TURNS: u32 = 50;
 /// The first real wait; each further one is twice as long, up to 128 times this.
 const SOON: Duration = Duration::from_micros(100);
@@ -341,7 +340,7 @@ impl Listening {
 
     /// Sleeps until something has come, at most for `limit`; a carrier that cannot be waited for is asked again soon.
     pub fn wait(&mut self, limit: Duration) {
-        let limit = if self.can_wait() { limit } else { limit.min(self.blind.next_wait()) };
+        let limit = if self.can_wait() { limit } else { limit.min(self.blind.next_wait()).min(BLIND_MAX) };
         wait(self.inlet.fds().into_iter().flatten(), false, limit);
     }
 
@@ -373,6 +372,9 @@ impl Inlet for Listening {
         self.inlet.fds()
     }
 }
+
+/// Something is on its way to who waits, so that is never longer.
+const BLIND_MAX: Duration = Duration::from_millis(1);
 
 /// How often what is gone between its making and its opening is made again: somebody removes it all the time.
 const TRIES: usize = 128;
