@@ -59,7 +59,7 @@ fn ring() {
             }
         }
         let trip = figure(&found, "ring-spin", "round_trip", 64).and_then(|f| f["p50_ns"]["median"].as_f64());
-        if let (Some(trip), Some(bare)) = (trip, found["limits"]["cache_line_ns"].as_f64()) {
+        if let (Some(trip), Some(bare)) = (trip, found["limits"]["cache_line_round_trip_ns"].as_f64()) {
             println!(
                 "  ring-spin     round trip {trip:.0} ns, {:.2} of a bare cache line's {bare:.0} ns",
                 trip / bare

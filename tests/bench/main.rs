@@ -21,6 +21,7 @@ fn main() {
         Some("futex-waiter") => latency::futex_waiter(&args[1..]),
         Some("compressed") => compressed::run(),
         Some("ring") => ring::run(),
+        Some("round-trip") => ring::round_trips(),
         Some("latency") => latency::run(),
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
@@ -28,7 +29,7 @@ fn main() {
         Some("carriers") => carriers::run(),
         Some(other) => {
             println!(
-                "unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics, compressed, carriers"
+                "unknown measurement {other}; there are: ring, round-trip, latency, pipeline, idle, statistics, compressed, carriers"
             )
         }
         None => {
