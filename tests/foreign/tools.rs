@@ -26,9 +26,9 @@ fn ipcs_and_lsipc_show_our_queues() {
         let mut lines = ipcs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let line = lines.find(|words| words.get(1) == Some(&number.as_str())).expect("ipcs -q shows it");
         assert_eq!(line[..4], ["0x00000000", &number, user.trim(), "600"], "{ipcs}");
-        let columns = ["--queues", "--noheadings", "--raw", "--numeric-perms", "--output=ID,PERMS,OWNER"];
+        let columns = ["--queues", "--noheadings", "--raw", "--output=ID,PERMS,OWNER"];
         let lsipc = run("lsipc", &columns);
-        let wanted = format!("{number} 0600 {}", user.trim());
+        let wanted = format!("{number} rw------- {}", user.trim());
         assert!(lsipc.lines().any(|line| line == wanted), "{wanted}: {lsipc}");
     }
     conclude(&mut p);
