@@ -148,7 +148,8 @@ pub fn reader(args: &[String]) {
                 sys::wait(spool.head_word(), head, Duration::from_millis(100));
             }
             ring::awake(page.waiting());
-            patience.slept(begun.elapsed().as_nanos() as u64);
+            let came = ring::accepted(spool.ring()) - head;
+            patience.slept(begun.elapsed().as_nanos() as u64, came);
             continue;
         }
         let n = (head - next + 1).min(4096) as usize;
