@@ -16,7 +16,7 @@ HERE = --test '[!s]*' --test 's[!y]*'
 .PHONY: help build run test test-root test-systemd lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
 
 # Where `need-foreign` puts what this machine's Python does not have; found before anything else.
-FOREIGN := $(abspath $(or $(CARGO_TARGET_DIR),target))/foreign
+FOREIGN := $(shell realpath -m -- "$${CARGO_TARGET_DIR:-target}")/foreign
 export PATH := $(FOREIGN)/bin:$(PATH)
 
 help: ## say what there is (the default)
@@ -110,4 +110,4 @@ need-foreign:
 		echo "make: programs that meet ours in tests are missing. On Debian: apt install socat g++ python3-venv" >&2; exit 1; }
 	@python3 -c 'import posix_ipc, sysv_ipc' 2>/dev/null || { \
 		echo "== posix_ipc and sysv_ipc for Python, into $(FOREIGN)"; \
-		python3 -m venv $(FOREIGN) && $(FOREIGN)/bin/pip install --quiet posix_ipc==1.3.2 sysv_ipc==1.2.0; }
+		python3 -m venv "$(FOREIGN)" && "$(FOREIGN)/bin/pip" install --quiet posix_ipc==1.3.2 sysv_ipc==1.2.0; }
