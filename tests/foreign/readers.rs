@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
 /// C with the header, Python with nothing, `status --json` and the record say the same.
 #[test]
 fn pages_and_register_by_mmap() {
-    let (mut p, _) = working(["mq", "shm", "shm"]);
+    let (mut p, _) = working(["unix", "shm", "shm"]);
     let record = conclude(&mut p);
     let head = p.head().unwrap();
     p.wait_for("log has counted all", BOUND, |p| p.counter(Role::Log, "entries") == head);

@@ -137,7 +137,6 @@ def junk(carrier, place, instance, role, how_many):
 
 def steal(carrier, place, how_many):
     carrier = CARRIERS[carrier](place)
-    print("here", flush=True)
     for _ in range(int(how_many)):
         data = carrier.take()
         for at in range(0, len(data) - 31, 32):

@@ -19,7 +19,7 @@ fn goes_on(p: &mut Pipeline) {
 
 /// Garbage and forgeries of all kinds, for log and for stat: nothing of it is taken, and `status` counts it.
 fn junk_is_refused(carrier: &str) {
-    let (mut p, _) = working([carrier, carrier, carrier]);
+    let (mut p, _) = working([carrier, carrier, "shm"]);
     for role in [Role::Log, Role::Stat] {
         stranger(&p, &["junk", carrier, &place(&p, carrier, role), &p.name, role.name(), "200"]);
         for counter in ["bad", "injected"] {
@@ -37,21 +37,23 @@ fn junk_is_refused(carrier: &str) {
 
 /// What was on its way to a role and is taken by somebody else comes once more. (By [`conclude`]: nothing is lost.)
 fn a_thief_costs_nothing(carrier: &str) {
-    let (mut p, _) = working([carrier, carrier, carrier]);
-    let mut thieves =
-        RECEIVERS.map(|role| begin_stranger(&p, &["steal", carrier, &place(&p, carrier, role), "30"]));
+    let carriers = [carrier, carrier, "fifo"];
+    let (mut p, _) = working(carriers);
+    let mut thieves = RECEIVERS.map(|role| {
+        let carrier = carriers[role as usize - 1];
+        begin_stranger(&p, &["steal", carrier, &place(&p, carrier, role), "30"])
+    });
     thieves.iter_mut().for_each(|thief| thief.ends_with(0, BOUND));
     goes_on(&mut p);
     let record = conclude(&mut p);
-    // What they have is what was sent, true entries of ours; of a FIFO it is pieces.
-    let stolen: Vec<usize> =
-        thieves[..2]
-            .iter()
-            .map(|thief| {
-                if carrier == "fifo" { 30 } else { check_lines(&thief.out().replace("here\n", ""), &record) }
-            })
-            .collect();
-    assert!(stolen.iter().all(|n| *n >= 20), "{carrier}: {stolen:?} samples were stolen");
+    if carrier == "fifo" {
+        return; // they have pieces
+    }
+    for thief in &thieves[..2] {
+        // True entries of ours. Some may be there twice: what was stolen was sent again.
+        let stolen = check_lines(&thief.out(), &record);
+        assert!(stolen.len() >= 20, "{carrier}: only {} samples were stolen", stolen.len());
+    }
 }
 
 #[test]

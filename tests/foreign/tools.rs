@@ -36,9 +36,9 @@ fn ipcs_and_lsipc_show_our_queues() {
 
 #[test]
 fn posix_ipc_and_ls_show_our_queues() {
-    let (mut p, _) = working(["mq", "mq", "mq"]);
+    let (mut p, _) = working(["mq", "mq", "shm"]);
     let user = run("id", &["-u"]);
-    for role in RECEIVERS {
+    for role in [Role::Log, Role::Stat] {
         let queue = place(&p, "mq", role);
         assert_eq!(stranger(&p, &["look", "mq", &queue]), format!("10 8192 {} 600\n", user.trim()));
         // Where no file system shows them, posix_ipc has said the same.
