@@ -2,6 +2,7 @@
 //! it). Never a timed test: nothing fails here.
 #![forbid(unsafe_code)]
 
+mod carriers;
 mod compressed;
 mod latency;
 mod pipeline;
@@ -22,9 +23,10 @@ fn main() {
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
         Some("statistics") => statistics::run(),
+        Some("carriers") => carriers::run(),
         Some(other) => {
             println!(
-                "unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics, compressed"
+                "unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics, compressed, carriers"
             )
         }
         None => {
@@ -34,6 +36,7 @@ fn main() {
             pipeline::run();
             statistics::run();
             compressed::run();
+            carriers::run();
         }
     }
 }
