@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
-use super::{CarrierError, is_sender, local, unheard, unsent};
+use super::{CarrierError, is_sender, local, unheard, unsent, wait};
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role};
 
@@ -21,6 +21,9 @@ const MESSAGE: usize = 32 * 1024;
 /// A connection that is not there by then is begun anew: a listener with too many callers answers nobody, and the kernel would
 /// ask again only after a second, then after two, then four.
 const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The loopback interface says at once that nobody listens, as a rule.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Connections looked at in one turn.
 const KNOCKS_MAX: usize = 8;
@@ -157,7 +160,11 @@ fn begin(port: u16) -> io::Result<TcpStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     match connect(&socket, &local(port)) {
-        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            wait([socket.as_fd()], true, AT_ONCE);
+            sockopt::socket_error(&socket)??;
+        }
         Err(e) => return Err(e.into()),
     }
     let connection = TcpStream::from(socket);
