@@ -8,8 +8,10 @@ mod attacks;
 #[path = "../checker/mod.rs"]
 mod checker;
 mod directives;
+mod edges;
 mod journal;
 mod life;
+mod logout;
 mod machine;
 mod package;
 mod reload;
@@ -51,7 +53,9 @@ fn stop(m: &mut Machine) -> checker::Report {
     m.does("systemctl stop ipc-pipeline.target");
     m.wait_for("all have stopped", |m| ROLES.iter().all(|role| m.main_pid(&unit(role)) == 0));
     m.wait_for("the objects are gone", |m| {
-        m.does("ls /dev/shm | grep '^ipc-pipeline[.]' | grep -vc aside || true").trim() == "0"
+        let names =
+            "{ ls /dev/shm /dev/mqueue | grep '^ipc-pipeline[.]'; ipcs -q | grep _ipc-; } | grep -vc aside";
+        m.does(&format!("{names} || true")).trim() == "0"
     });
     m.does("ipc-pipeline verify --system");
     let report = check_record(&m.path("/var/lib/ipc-pipeline/log"));
