@@ -169,7 +169,7 @@ fn squat_at_boot(m: &mut Machine, round: usize, results: &mut Results) {
     m.power_off();
     m.boot();
     assert_eq!(m.property("squatter.service", "ExecMainStatus"), "0", "it was there first");
-    m.wait_for("samples are durable", |m| m.status("--system")["durable"].as_u64() > Some(5));
+    samples_go_on(m);
     ours_again(m);
 }
 
@@ -304,7 +304,7 @@ fn what_a_stranger_uses_up_is_said_and_survived() {
                     .contains("No space left on device")
             });
             empty(&m);
-            m.wait_for("it goes on by itself", |m| m.status("--system")["durable"].as_u64() > Some(5));
+            samples_go_on(&mut m);
             stop(&mut m);
             m.does("rm -rf /var/lib/ipc-pipeline/log /var/lib/ipc-pipeline/stat && journalctl --rotate && journalctl --vacuum-time=1s");
         }
