@@ -298,13 +298,25 @@ pub fn checked(entries: &[[u8; LEN]]) -> impl Iterator<Item = (Entry, bool)> {
     entries.iter().map(Entry::from_bytes).map(move |entry| (entry, all_whole || entry.is_whole()))
 }
 
+/// Is the CRC of each of these right? No more than [`PART`] are best.
+#[cfg(not(loom))]
+pub(crate) use sys::all_whole;
+
+#[cfg(loom)]
+pub(crate) fn all_whole(entries: &[[u8; LEN]]) -> bool {
+    entries.iter().all(|bytes| Entry::from_bytes(bytes).is_whole())
+}
+
 /// Makes the CRC of each of these.
 #[cfg(not(loom))]
 pub(crate) fn seal_all(entries: &mut [[u8; LEN]]) {
     sys::seal_all(entries);
 }
 
-#[inline(always)]
+#[cfg(not(loom))]
+use sys::entry_crc as crc;
+
+#[cfg(loom)]
 fn crc(bytes: &[u8; LEN]) -> u32 {
     crc32c::crc32c(&bytes[..LEN - 4])
 }

@@ -8,7 +8,7 @@
 //! whole entry in its slot at every instant, and a new producer goes on at `head + 1` without looking at anything else.
 #![forbid(unsafe_code)]
 
-use crate::entry::{Entry, LEN, WORDS};
+use crate::entry::{self, Entry, LEN, PART, WORDS};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The words of the spool that make up the ring.
@@ -131,13 +131,24 @@ pub fn copy(ring: Ring, from: u64, out: &mut [u8]) {
 /// reader must ask [`overwritten`] afterwards.
 pub fn copy_valid(ring: Ring, from: u64, epoch: u32, out: &mut [u8]) -> usize {
     let mut seq = from;
-    for bytes in out.chunks_exact_mut(LEN) {
-        let entry = ring.load(seq);
-        if entry.seq != seq || entry.epoch != epoch || !entry.is_whole() {
-            break;
+    for part in out.as_chunks_mut::<LEN>().0.chunks_mut(PART) {
+        let begin = seq;
+        let mut in_turn = true;
+        for bytes in part.iter_mut() {
+            let entry = ring.load(seq);
+            in_turn &= entry.seq == seq && entry.epoch == epoch;
+            *bytes = entry.to_bytes();
+            seq += 1;
         }
-        bytes.copy_from_slice(&entry.to_bytes());
-        seq += 1;
+        if in_turn && entry::all_whole(part) {
+            continue;
+        }
+        let is_valid = |(seq, bytes): &(u64, &mut [u8; LEN])| {
+            let entry = Entry::from_bytes(bytes);
+            entry.seq == *seq && entry.epoch == epoch && entry.is_whole()
+        };
+        let valid = (begin..).zip(part).take_while(is_valid).count();
+        return (begin - from) as usize + valid;
     }
     (seq - from) as usize
 }
@@ -160,8 +171,10 @@ pub struct Patience {
 
 /// Turns of a spin at most: some 20 us.
 const SPIN_MAX: u32 = 2000;
-/// A sleep shorter than this, ns, says that spinning would have been better.
-const SHORT_SLEEP_NS: u64 = 30_000;
+/// Entries that come closer together than this, ns, are worth a spin.
+const CLOSE_NS: u64 = 5_000;
+/// A sleep longer than this, ns, was a rest of the source, however much came at its end.
+const SHORT_SLEEP_NS: u64 = 200_000;
 
 impl Patience {
     /// For a machine with so many processors.
@@ -182,9 +195,11 @@ impl Patience {
         false
     }
 
-    /// Learns from a sleep of so many ns.
-    pub fn slept(&mut self, ns: u64) {
-        self.turns = if ns < SHORT_SLEEP_NS { self.turns_max } else { 0 };
+    /// Learns from a sleep of so many ns, in which so many entries came. Its length alone says nothing: to be woken may take
+    /// 25 us, in which hundreds come.
+    pub fn slept(&mut self, ns: u64, came: u64) {
+        let close = ns < SHORT_SLEEP_NS && ns / CLOSE_NS < came;
+        self.turns = if close { self.turns_max } else { 0 };
     }
 }
 

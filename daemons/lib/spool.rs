@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::entry::{Entry, LEN, Reason, WORDS};
+use crate::entry::{self, Entry, LEN, Reason, WORDS};
 use crate::ring::{self, Producer, Ring};
 use crate::segment::Memory;
 
@@ -15,6 +15,8 @@ pub const HEADER_WORDS: usize = 512;
 pub const CAPACITY_MIN: u64 = 1 << 8;
 /// Largest capacity in entries.
 pub const CAPACITY_MAX: u64 = 1 << 26;
+/// Samples whose CRCs are made together.
+const GROUP: usize = 16;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IPCPSPL1");
 const GENERATION: usize = 88 / 8;
@@ -369,14 +371,29 @@ impl<M: Memory> SpoolWriter<M> {
             self.producer.begin();
         }
         let (ring, epoch) = (ring(self.memory.words(), self.header.capacity), self.header.epoch);
-        let (mut row, mut channel) = (0, first);
-        for (seq, &value) in (self.pushed + 1..).zip(values) {
-            let entry = Entry::sample(seq, epoch, t_ns(row), channel, value);
-            self.producer.write(ring, &entry);
+        let (mut seq, mut row, mut channel) = (self.pushed, 0, first);
+        let mut next = |&value: &i32| {
+            seq += 1;
+            let entry = Entry::unsealed_sample(seq, epoch, t_ns(row), channel, value);
             channel += 1;
             if channel >= columns {
                 (row, channel) = (row + 1, 0);
             }
+            entry
+        };
+        let (groups, rest) = values.as_chunks::<GROUP>();
+        for group in groups {
+            let mut entries = [[0; LEN]; GROUP];
+            for (bytes, value) in entries.iter_mut().zip(group) {
+                *bytes = next(value).to_bytes();
+            }
+            entry::seal_all(&mut entries);
+            for bytes in &entries {
+                self.producer.write(ring, &Entry::from_bytes(bytes));
+            }
+        }
+        for value in rest {
+            self.producer.write(ring, &next(value).seal());
         }
         self.pushed += values.len() as u64;
     }

@@ -451,7 +451,8 @@ impl Recorder {
             if sleeps {
                 let begun = sys::monotonic_ns();
                 sys::wait(word, seen, rest);
-                self.patience.slept(sys::monotonic_ns() - begun);
+                let came = word.load(Ordering::Relaxed).saturating_sub(seen);
+                self.patience.slept(sys::monotonic_ns() - begun, came);
             }
             return ring::awake(self.shared.page().waiting());
         } else {

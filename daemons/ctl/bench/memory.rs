@@ -208,7 +208,7 @@ fn sleep_while(
         calls = 1;
     }
     ring::awake(sleeps);
-    patience.slept(sys::monotonic_ns() - begun);
+    patience.slept(sys::monotonic_ns() - begun, word.load(Ordering::Relaxed).saturating_sub(seen));
     calls
 }
 

@@ -114,6 +114,57 @@ fn the_copy_is_the_same_spool() {
     assert!(SpoolWriter::resume(w.memory().clone()).is_none());
 }
 
+/// Samples are sealed in groups: whatever their number, each is what it would be alone.
+#[test]
+fn rows_of_any_length_are_as_if_pushed_one_by_one() {
+    for columns in 1..4u16 {
+        for count in 0..3 * GROUP as i32 + 2 {
+            let (memory, mut w) = fresh();
+            let (first, from) = (count as u16 % columns, w.next_seq());
+            let values: Vec<i32> = (0..count).map(|i| i * 7 - 50).collect();
+            w.push_rows(&values, first, columns, |row| 1000 + row);
+            let reader = SpoolReader::new(memory).unwrap();
+            for (i, value) in values.iter().enumerate() {
+                let (seq, at) = (from + i as u64, i as u64 + first as u64);
+                let (row, channel) = (at / columns as u64, at % columns as u64);
+                let alone = Entry::sample(seq, 3, 1000 + row, channel as u16, *value);
+                assert_eq!(reader.ring().load(seq), alone, "{columns} columns, {i} of {count}");
+            }
+        }
+    }
+}
+
+/// Entries are checked in groups: whatever is wrong with one, those before it are taken and it is not.
+#[test]
+fn a_copy_ends_at_the_first_entry_that_is_not_valid() {
+    let memory = zeroed(Header { capacity: 1024, ..header() }.words());
+    SpoolWriter::<Shared>::fill(memory.words(), &Header { capacity: 1024, ..header() }, &Feed::default(), 0);
+    let mut w = SpoolWriter::resume(memory.clone()).unwrap();
+    advance(&mut w, &vec![5; 700]);
+    let reader = SpoolReader::new(memory).unwrap();
+    let (ring, mut out) = (reader.ring(), vec![0; 600 * LEN]);
+    assert_eq!(ring::copy_valid(ring, 1004, 3, &mut out), 600);
+    for at in [0, 1, 17, 255, 256, 257, 511, 512, 599] {
+        let seq = 1004 + at as u64;
+        let good = ring.load(seq);
+        let broken = Entry { value: 6, ..good };
+        let of_another_turn = Entry { seq: seq + 1024, ..good }.seal();
+        let of_another_life = Entry { epoch: 2, ..good }.seal();
+        for bad in [broken, of_another_turn, of_another_life] {
+            put(ring, seq, &bad);
+            assert_eq!(ring::copy_valid(ring, 1004, 3, &mut out), at, "{bad:?}");
+        }
+        put(ring, seq, &good);
+    }
+}
+
+fn put(ring: Ring, seq: u64, entry: &Entry) {
+    let at = seq as usize % (ring.slots.len() / WORDS) * WORDS;
+    for (to, word) in ring.slots[at..].iter().zip(entry.to_words()) {
+        to.store(word, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_garbled_header_or_cursor_is_refused() {
     for word in (0..8).chain([HEAD, TAIL]) {

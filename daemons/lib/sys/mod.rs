@@ -9,7 +9,7 @@ mod locked;
 mod queued_signal;
 mod sysv;
 
-pub use crc::{all_whole, seal_all};
+pub use crc::{all_whole, entry_crc, seal_all};
 pub use locked::LockedMap;
 pub use queued_signal::QueuedSignal;
 pub use sysv::{MessageQueue, QueueState};
