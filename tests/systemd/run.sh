@@ -28,13 +28,15 @@ fi
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Created-By: Packages' | grep -v security | head -n 1)
 [ -n "$mirror" ] || leave_out "apt names no source of Debian's packages: 'apt-get update' first"
 mkdir -p "$dir"
+# With what makes a session of whoever logs in.
+packages=systemd,systemd-sysv,libpam-systemd,dbus,procps,udev
 for release in bookworm trixie; do
-    if [ ! -d "$dir/$release" ]; then
+    if [ "$(cat "$dir/$release.packages" 2>/dev/null)" != "$packages" ]; then
         echo "== a root of Debian $release (once)"
-        rm -rf "$dir/$release.new"
-        mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,procps,udev \
-            "$release" "$dir/$release.new" "$mirror"
+        rm -rf "$dir/$release" "$dir/$release.new"
+        mmdebstrap --quiet --variant=minbase --include="$packages" "$release" "$dir/$release.new" "$mirror"
         mv "$dir/$release.new" "$dir/$release"
+        echo "$packages" >"$dir/$release.packages"
     fi
 done
 systemd-nspawn --quiet --register=no --keep-unit -D "$dir/bookworm" --ephemeral true 2>"$dir/error" ||
