@@ -13,7 +13,11 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd` and `vm`, which need more than a machine as it is: `make test-systemd` and `make test-vm`.
 HERE = --test '[!sv]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd test-vm lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace
+.PHONY: help build run test test-root test-systemd test-vm lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
+
+# Where `need-foreign` puts what this machine's Python does not have; found before anything else.
+FOREIGN := $(shell realpath -m -- "$${CARGO_TARGET_DIR:-target}")/foreign
+export PATH := $(FOREIGN)/bin:$(PATH)
 
 help: ## say what there is (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-9s %s\n", $$1, $$2}' Makefile
@@ -29,7 +33,7 @@ lint: need-lint ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # Programs with real processes come last and one test at a time, so that nothing else disturbs a storm.
-test: lint need-strace ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (minutes)
+test: lint need-strace need-foreign ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (minutes)
 	@echo "== unit tests"
 	$(CARGO) test --locked --lib --bins
 	@echo "== every interleaving of the ring, by loom (about a minute)"
@@ -56,7 +60,7 @@ test-vm: need-rust ## power cuts of an emulated machine with the package (root);
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))
 
-mutants: need-rust ## every seeded bug of tests/mutants must make its test fail; ONLY='record-*' chooses
+mutants: need-rust need-foreign ## every seeded bug of tests/mutants must make its test fail; ONLY='record-*' chooses
 	@CARGO="$(CARGO)" sh tests/mutants/run.sh '$(ONLY)'
 
 # One package for Debian 12 and newer: built on 12, because a program needs at least the C library that it was built with.
@@ -103,3 +107,11 @@ need-lint: need-rust
 need-strace:
 	@command -v strace >/dev/null 2>&1 || { \
 		echo "make: there is no strace, which kills daemons at a system call. On Debian: apt install strace" >&2; exit 1; }
+
+# Programs that are not ours, for tests/foreign. Debian 12 has no posix_ipc: pip gets it, as cargo gets crates.
+need-foreign:
+	@command -v socat >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 && python3 -c 'import ensurepip' 2>/dev/null || { \
+		echo "make: programs that meet ours in tests are missing. On Debian: apt install socat g++ python3-venv" >&2; exit 1; }
+	@python3 -c 'import posix_ipc, sysv_ipc' 2>/dev/null || { \
+		echo "== posix_ipc and sysv_ipc for Python, into $(FOREIGN)"; \
+		python3 -m venv "$(FOREIGN)" && "$(FOREIGN)/bin/pip" install --quiet posix_ipc==1.3.2 sysv_ipc==1.2.0; }

@@ -256,3 +256,22 @@ fn the_experiment_of_2017_is_repeated() {
     assert!(lines.len() > 3 && lines.iter().all(|l| number(&l["mb_per_s"], "median") > 0.0), "{whole}");
     assert_eq!(place.left(), Vec::<String>::new());
 }
+
+#[test]
+fn sizes_are_those_that_were_asked_for() {
+    let place = Place::new();
+    let asked = ["--quick", "--only", "pipe,mq,signals", "--sizes", "128,16384", "--json"];
+    let output = place.bench(&asked).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let all = figures(&json(&output));
+    let streams = all.iter().filter(|f| f["task"] == "stream");
+    let found: Vec<(&str, u64)> =
+        streams.map(|f| (f["mechanism"].as_str().unwrap(), f["bytes"].as_u64().unwrap())).collect();
+    assert_eq!(found, [("pipe", 128), ("pipe", 16384), ("mq", 128), ("signals", 8)]);
+    for bad in ["0", "63", "96", "65600", "many"] {
+        let output = place.bench(&["--sizes", bad]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{bad}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("a multiple of 64, from 64 to 65536, is allowed"), "{said}");
+    }
+}

@@ -22,24 +22,23 @@ get() {
     fi
 }
 
-# make_root NAME RELEASE ARGUMENTS: a root of this release by mmdebstrap, unless it is there.
+# make_root NAME RELEASE VARIANT PACKAGES: a root by mmdebstrap, unless it is there with the same packages.
 make_root() {
-    [ ! -d "$dir/$1" ] || return 0
+    [ "$(cat "$dir/$1.packages" 2>/dev/null)" != "$4" ] || return 0
     # From where this machine has its own packages.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Created-By: Packages' | grep -v security | head -n 1)
     [ -n "$mirror" ] || leave_out "apt names no source of Debian's packages: 'apt-get update' first"
+    echo "== a root of Debian $2: $1 (once)"
     mkdir -p "$dir"
-    name=$1 release=$2
-    shift 2
-    echo "== $name of Debian $release (once)"
-    rm -rf "$dir/$name.new"
-    mmdebstrap --quiet "$@" "$release" "$dir/$name.new" "$mirror"
-    mv "$dir/$name.new" "$dir/$name"
+    rm -rf "$dir/$1" "$dir/$1.new"
+    mmdebstrap --quiet --variant="$3" --include="$4" "$2" "$dir/$1.new" "$mirror"
+    mv "$dir/$1.new" "$dir/$1"
+    echo "$4" >"$dir/$1.packages"
 }
 
-# make_system RELEASE: what systemd's part of the package needs, and no more.
+# make_system RELEASE: what systemd's part of the package needs, with what makes a session of whoever logs in.
 make_system() {
-    make_root "$1" "$1" --variant=minbase --include=systemd,systemd-sysv,dbus,procps,udev
+    make_root "$1" "$1" minbase systemd,systemd-sysv,libpam-systemd,dbus,procps,udev
 }
 
 [ "$(id -u)" = 0 ] || leave_out "that takes root: sudo runs these, too"

@@ -44,10 +44,7 @@ impl Hole {
                 let path = p.run_dir().join(format!("{name}.fifo"));
                 Hole::Fifo(File::options().write(true).custom_flags(NONBLOCK).open(path).ok()?)
             }
-            "sysv" => {
-                let id = fs::read_to_string(p.run_dir().join(format!("{name}.sysv"))).ok()?;
-                Hole::Sysv(MessageQueue::of(id.trim().parse().ok()?))
-            }
+            "sysv" => Hole::Sysv(p.system_v_queue(role)?),
             _ => {
                 let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
                 socket.connect(("127.0.0.1", port)).unwrap();

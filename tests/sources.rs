@@ -313,7 +313,7 @@ fn every_example_runs() {
     for entry in fs::read_dir(root.join("config/examples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "toml") {
-            continue; // a program that reads along: tests/foreign.rs
+            continue; // a program that reads along: tests/foreign
         }
         let text = fs::read_to_string(&path).unwrap();
         let mut p = Pipeline::new("");

@@ -22,23 +22,18 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-class Spool:
-    def __init__(self, path):
+class Segment:
+    """A spool, a page or a register: all begin with a magic and a CRC."""
+
+    def __init__(self, path, magic):
         self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         self.map = mmap.mmap(self.fd, 0, prot=mmap.PROT_READ)
-        if self.map[:8] != b"IPCPSPL1" or crc32c(self.map[:60]) != self.word(56) >> 32:
-            raise ValueError(f"{path} is no spool")
-        self.capacity, self.path = self.word(24), path
+        if self.map[:8] != magic or crc32c(self.map[:60]) != self.word(56) >> 32:
+            raise ValueError(f"{path} does not begin as {magic.decode()}")
+        self.path = path
 
     def word(self, at):
         return struct.unpack_from("<Q", self.map, at)[0]
-
-    def read(self, seq):
-        """The entry, or None: it was overwritten meanwhile, and so it is in the record."""
-        at = 4096 + 32 * (seq % self.capacity)
-        raw = self.map[at : at + 32]
-        entry = ENTRY.unpack(raw)
-        return entry if self.word(256) < seq == entry[0] and crc32c(raw[:28]) == entry[7] else None
 
     def is_current(self):
         try:
@@ -47,17 +42,30 @@ class Spool:
             return False
 
 
-name, left = sys.argv[1] if len(sys.argv) > 1 else None, int(sys.argv[2]) if len(sys.argv) > 2 else -1
-spool = Spool("/dev/shm/ipc-pipeline" + (f"@{name}" if name else "") + ".spool")
-seq = spool.word(128)
-while left:
-    if spool.word(128) <= seq:
-        if not spool.is_current():
-            spool = Spool(spool.path)
-        time.sleep(0.02)
-        continue
-    seq = max(seq + 1, spool.word(256) + 1)
-    entry = spool.read(seq)
-    if entry and entry[4] == SAMPLE:
-        print(entry[0], entry[1], entry[3], entry[2], flush=True)  # seq, ns, channel, code
-        left -= 1
+def read(spool, seq):
+    """The entry, or None: it was overwritten meanwhile, and so it is in the record."""
+    at = 4096 + 32 * (seq % spool.word(24))
+    raw = spool.map[at : at + 32]
+    entry = ENTRY.unpack(raw)
+    return entry if spool.word(256) < seq == entry[0] and crc32c(raw[:28]) == entry[7] else None
+
+
+def follow(path, left):
+    spool = Segment(path, b"IPCPSPL1")
+    seq = spool.word(128)
+    while left:
+        if spool.word(128) <= seq:
+            if not spool.is_current():
+                spool = Segment(path, b"IPCPSPL1")
+            time.sleep(0.02)
+            continue
+        seq = max(seq + 1, spool.word(256) + 1)
+        entry = read(spool, seq)
+        if entry and entry[4] == SAMPLE:
+            print(entry[0], entry[1], entry[3], entry[2], flush=True)  # seq, ns, channel, code
+            left -= 1
+
+
+if __name__ == "__main__":
+    instance = "@" + sys.argv[1] if len(sys.argv) > 1 else ""
+    follow(f"/dev/shm/ipc-pipeline{instance}.spool", int(sys.argv[2]) if len(sys.argv) > 2 else -1)

@@ -30,7 +30,7 @@ use self::entries::Carried;
 use self::job::{Job, Task};
 use self::kernel::Kernel;
 use self::limits::Limits;
-use self::mechanism::Mechanism;
+use self::mechanism::{MESSAGE_MAX, Mechanism, SMALLEST};
 use self::memory::{Locked, Spool};
 use self::pair::Reports;
 use self::queues::{Appended, Mq, Signals, Sysv};
@@ -41,6 +41,7 @@ use crate::say;
 pub const HELP: &str = "Examples:
   ipc-pipeline bench
   ipc-pipeline bench --only pipe,mq,ring --json
+  ipc-pipeline bench --only mq,unix-seqpacket --sizes 512,4096,8192
 
 Each figure is the median of several samples between two processes, each on a processor of its own where there are two. Every
 byte is written and checked. Figures of a machine that does something else at the same time are lower bounds.
@@ -53,6 +54,9 @@ pub struct Args {
     /// Only these, with commas between: see the first column
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
+    /// Bytes of a message, with commas between: multiples of 64 up to 65536; what a mechanism cannot carry is left out
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1024,65536", value_parser = size)]
+    sizes: Vec<usize>,
     /// Few and short samples: to see that all works, not how fast
     #[arg(long)]
     quick: bool,
@@ -66,15 +70,22 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Repeat a known experiment with Python instead: 8 MiB in messages of 1 KiB
-    #[arg(long, conflicts_with_all = ["only", "csv", "plot"])]
+    #[arg(long, conflicts_with_all = ["only", "sizes", "csv", "plot"])]
     like_2017: bool,
     /// One of the two processes of a sample
     #[arg(long, hide = true, value_name = "WHO")]
     child: Option<String>,
 }
 
+/// Whole entries, and cache lines.
+fn size(text: &str) -> Result<usize, String> {
+    let is_size = |n: &usize| (SMALLEST..=MESSAGE_MAX).contains(n) && n.is_multiple_of(SMALLEST);
+    text.parse().ok().filter(is_size).ok_or_else(|| "a multiple of 64, from 64 to 65536, is allowed".into())
+}
+
 /// How much is measured.
 struct Effort {
+    sizes: Vec<usize>,
     rounds: usize,
     stream: Duration,
     round_trips: u64,
@@ -83,13 +94,22 @@ struct Effort {
 }
 
 impl Effort {
-    fn of(quick: bool) -> Effort {
+    fn of(quick: bool, sizes: &[usize]) -> Effort {
+        let sizes = sizes.to_vec();
         if quick {
             let (stream, limits) = (Duration::from_millis(10), Duration::from_millis(2));
-            Effort { rounds: 1, stream, round_trips: 60, wake_ups: 30, limits }
+            Effort { sizes, rounds: 1, stream, round_trips: 60, wake_ups: 30, limits }
         } else {
             let (stream, limits) = (Duration::from_millis(200), Duration::from_millis(100));
-            Effort { rounds: 5, stream, round_trips: 4000, wake_ups: 1000, limits }
+            Effort { sizes, rounds: 5, stream, round_trips: 4000, wake_ups: 1000, limits }
+        }
+    }
+
+    /// The sizes that this mechanism carries.
+    fn sizes_of(&self, mechanism: &dyn Mechanism) -> Vec<usize> {
+        match mechanism.only_size() {
+            Some(size) => vec![size],
+            None => self.sizes.iter().copied().filter(|size| *size <= mechanism.message_max()).collect(),
         }
     }
 
@@ -173,7 +193,7 @@ pub fn bench(args: &Args) -> Result<u8, Failure> {
     if let Some(who) = &args.child {
         return child::main(who);
     }
-    let (chosen, effort) = (chosen(&args.only)?, Effort::of(args.quick));
+    let (chosen, effort) = (chosen(&args.only)?, Effort::of(args.quick, &args.sizes));
     if args.like_2017 {
         let lines = like_2017::run(&chosen, effort.rounds);
         say(&if args.json { like_2017::json(&lines) } else { like_2017::table(&lines) })?;
@@ -231,9 +251,11 @@ fn measure(chosen: &[&'static dyn Mechanism], effort: &Effort) -> Findings {
 }
 
 fn measure_one(mechanism: &'static dyn Mechanism, effort: &Effort) -> Result<Vec<Figure>, String> {
-    let first = mechanism.sizes().first().copied().unwrap_or_default();
-    let streams = mechanism.sizes().iter().map(|size| (Task::Stream, *size));
-    let tasks = streams.chain([(Task::RoundTrip, first), (Task::WakeUp, first)]);
+    let sizes = effort.sizes_of(mechanism);
+    let streams = sizes.iter().map(|size| (Task::Stream, *size));
+    // Latencies are those of the smallest message.
+    let small = mechanism.only_size().unwrap_or(SMALLEST);
+    let tasks = streams.chain([(Task::RoundTrip, small), (Task::WakeUp, small)]);
     tasks.map(|(task, size)| figure(mechanism, &effort.job(mechanism, task, size), effort.rounds)).collect()
 }
 

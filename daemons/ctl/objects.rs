@@ -17,6 +17,7 @@ use ipc_pipeline::segment::{Copied, Shm};
 use ipc_pipeline::{names::Role, page};
 use serde_json::json;
 
+use crate::place::may_look;
 use crate::say;
 
 /// What to do with them.
@@ -77,7 +78,11 @@ pub fn objects(command: Command) -> Result<u8, Failure> {
             let text: String = removed.iter().map(|path| format!("removed {}\n", path.display())).collect();
             if common.quiet { Ok(0) } else { say(&text).map(|()| 0) }
         }
-        Command::List { common, json } => list(&names(&common)?, json),
+        Command::List { common, json } => {
+            let names = names(&common)?;
+            may_look(&names)?;
+            list(&names, json)
+        }
     }
 }
 

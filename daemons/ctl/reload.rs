@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::{Map, Value, json};
 
+use crate::place::instance;
 use crate::say;
 
 /// For `--help`.
@@ -74,7 +75,7 @@ enum Answer {
 
 /// The whole command.
 pub fn reload(args: &Args) -> Result<u8, Failure> {
-    let (_, names) = args.common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (_, names) = instance(&args.common)?;
     let named = Role::ALL.into_iter().find(|role| Some(role.name()) == args.daemon.as_deref());
     let roles = named.map_or(Role::ALL.to_vec(), |role| vec![role]);
     let asked: Vec<(Role, Asked)> = roles

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::alarms::Alarms;
 use crate::lost::Lost;
+use crate::place::instance;
 use crate::standing::{Standing, Standings};
 use crate::{said, say};
 
@@ -24,7 +25,7 @@ const WIDTH: u16 = 80;
 
 /// The whole command.
 pub fn status(common: &CommonArgs, as_json: bool) -> Result<u8, Failure> {
-    let (config, names) = common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (config, names) = instance(common)?;
     let (standings, word) = (Standings::of(&names), said::newest(&names));
     let lost = Lost::of(&standings, word.as_ref());
     let alarms = Alarms::of(word.as_ref(), || names_of_channels(&names, config));

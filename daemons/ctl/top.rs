@@ -22,6 +22,7 @@ use ratatui::crossterm::{cursor, execute};
 use crate::alarms::Alarms;
 use crate::keys::{Key, Keys};
 use crate::lost::Lost;
+use crate::place::instance;
 use crate::said::{self, Said};
 use crate::say;
 use crate::screen::{draw, draw_with_keys};
@@ -156,7 +157,7 @@ fn recent(mut reader: RecordReader, shown: u64, channels: usize) -> Vec<Vec<i32>
 
 /// The whole command.
 pub fn top(args: Args) -> Result<u8, Failure> {
-    let (_, names) = args.common.resolve().map_err(|e| Failure::new(e.exit_code(), e))?;
+    let (_, names) = instance(&args.common)?;
     let first = Look::take(&names, None);
     if args.once {
         std::thread::sleep(args.every);

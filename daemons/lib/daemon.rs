@@ -302,7 +302,7 @@ fn no_handler(e: std::io::Error) -> Failure {
 pub fn unheard(e: CarrierError) -> Failure {
     if e.is_forbidden() {
         return Failure::config(format!(
-            "{e}; services of systemd have no network here: choose another carrier in [edge]"
+            "{e}; services of systemd have no network: choose another carrier in [edge], or use the drop-in loopback.conf"
         ));
     }
     Failure::new(EXIT_OBJECT, e)

@@ -2,9 +2,12 @@
 //! it). Never a timed test: nothing fails here.
 #![forbid(unsafe_code)]
 
+mod carriers;
 mod compressed;
 mod latency;
 mod pipeline;
+#[path = "../../daemons/ctl/bench/probe.rs"]
+#[allow(dead_code)] // `bench` uses more of it
 mod probe;
 mod ring;
 mod statistics;
@@ -18,13 +21,15 @@ fn main() {
         Some("futex-waiter") => latency::futex_waiter(&args[1..]),
         Some("compressed") => compressed::run(),
         Some("ring") => ring::run(),
+        Some("round-trip") => ring::round_trips(),
         Some("latency") => latency::run(),
         Some("idle") => pipeline::idle(),
         Some("pipeline") => pipeline::run(),
         Some("statistics") => statistics::run(),
+        Some("carriers") => carriers::run(),
         Some(other) => {
             println!(
-                "unknown measurement {other}; there are: ring, latency, pipeline, idle, statistics, compressed"
+                "unknown measurement {other}; there are: ring, round-trip, latency, pipeline, idle, statistics, compressed, carriers"
             )
         }
         None => {
@@ -34,6 +39,7 @@ fn main() {
             pipeline::run();
             statistics::run();
             compressed::run();
+            carriers::run();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What an unprivileged user tries against the pipeline of the machine.
 //!
-//! Lines of shell. They know `$S`, the beginning of our names in shared memory; `$R` and `$L`, our run and state directory; and the
-//! process numbers `$conv`, `$log`, `$stat`, `$report` (of nobody while the pipeline is stopped).
+//! Lines of shell. They know `$S` and `$Q`, the beginning of our names in shared memory and of our queues; `$R` and `$L`, our run and
+//! state directory; `$sysv`, the numbers of our System V queues; and the process numbers `$conv`, `$log`, `$stat`, `$report`. Of what is
+//! not there it is a number that nobody has.
 #![forbid(unsafe_code)]
 
 /// When an attack has succeeded.
@@ -26,6 +27,22 @@ const FORGED: &str = "sleep 0.2; journalctl --sync; journalctl -o cat -u ipc-log
                       || journalctl -o cat _SYSTEMD_UNIT=ipc-log.service | grep forged";
 const STATUS_FORGED: &str =
     "systemctl show -P StatusText ipc-log ipc-conv | grep forged || systemctl is-failed ipc-log";
+
+const QUEUE_READ: &str = r#"for q in $(cd /dev/mqueue && echo ipc-pipeline.*); do perl -e 'exit(syscall(240,"$ARGV[0]",0,0,0)<0)' $q && exit 0; done; false"#;
+const QUEUE_SEND: &str = r#"for q in $(cd /dev/mqueue && echo ipc-pipeline.*); do perl -e '$b="forged"; $f=syscall(240,"$ARGV[0]",04001,0,0); exit($f<0||syscall(242,$f,$b,6,0,0)<0&&$! != 11)' $q && exit 0; done; false"#;
+const SOCKET_CONNECT: &str = r#"for r in log stat; do perl -MSocket -e 'socket S,AF_UNIX,5,0; exit !connect S,pack_sockaddr_un(shift)' $R/$r/socket && exit 0; done; false"#;
+const SOCKET_BIND: &str = r#"for r in log stat; do perl -MSocket -e 'socket S,AF_UNIX,5,0; exit !bind S,pack_sockaddr_un(shift)' $R/$r/x && exit 0; done; false"#;
+const SYSV_SEND: &str = r#"for q in $sysv; do perl -e '$b=pack("qa8",1,"forged"); exit(syscall(69,$ARGV[0]+0,$b,8,04000)<0&&$! != 11)' $q && exit 0; done; false"#;
+// There may be nothing in it at the moment (42): it was not refused.
+const SYSV_TAKE: &str = r#"for q in $sysv; do perl -e '$b="\0" x 9000; exit(syscall(70,$ARGV[0]+0,$b,8192,0,014000)<0&&$! != 42)' $q && exit 0; done; false"#;
+/// Not what /proc shows to all: that it is there, whose, and how full.
+const SYSV_STATE: &str = r#"for q in $sysv; do perl -e '$b="\0" x 200; exit(syscall(71,$ARGV[0]+0,2,$b)<0)' $q && exit 0; done; false"#;
+const SYSV_OWN: &str = r#"for q in $sysv; do perl -e '$b=pack("L10",0,$<,0,0,0,438)."\0" x 200; exit(syscall(71,$ARGV[0]+0,1,$b)<0)' $q && exit 0; done; false"#;
+/// Queues of one byte, so that a user's memory for queues suffices for all that the machine may have.
+pub const ALL_QUEUES: &str =
+    r#"perl -e '$a=pack("q8",0,1,1); for(1..300){syscall(240,"theirs.$_",0102,0600,$a)}; 1'"#;
+/// As many as the machine may have: they cost nobody's memory but the kernel's.
+pub const ALL_SYSV: &str = r#"perl -e '1 while syscall(68,0,01600)>=0; 1'"#;
 
 /// All of them.
 pub const ATTACKS: &[Attack] = &[
@@ -175,13 +192,59 @@ pub const ATTACKS: &[Attack] = &[
         "for f in /run/log/journal/*/*.journal /var/log/journal/*/*.journal; do test -w $f && exit 0; done; false",
         Done,
     ),
+    // What the daemons listen at. The numbers of system calls are those of x86-64: 240 mq_open, 242 mq_timedsend,
+    // 68 msgget, 69 msgsnd, 70 msgrcv, 71 msgctl.
+    ("look into a queue", "cat ${Q}.*", Done),
+    ("open a queue for reading", QUEUE_READ, Done),
+    ("send into a queue", QUEUE_SEND, Done),
+    ("unlink a queue", "ls ${Q}.* && rm -f ${Q}.* && ! ls ${Q}.*", Done),
+    ("open a queue to all", "chmod 666 ${Q}.*", Done),
+    ("own a queue", "chown $(id -u) ${Q}.*", Done),
+    ("touch a queue", "ls ${Q}.* && touch ${Q}.*", Done),
+    ("queues in a namespace of theirs", "unshare -Urmi mount -t mqueue none /dev/mqueue", Noticed),
+    ("read the FIFO", "perl -MFcntl -e 'exit !sysopen F,shift,O_RDONLY|O_NONBLOCK' $R/*.fifo", Done),
+    ("write into the FIFO", "perl -MFcntl -e 'exit !sysopen F,shift,O_WRONLY|O_NONBLOCK' $R/*.fifo", Done),
+    ("open the FIFO to all", "chmod 666 $R/*.fifo", Done),
+    ("remove the FIFO", "ls $R/*.fifo && rm -f $R/*.fifo && ! ls $R/*.fifo", Done),
+    ("a FIFO of their own", "mkfifo -m 666 $R/x.fifo && rm $R/x.fifo", Done),
+    ("list the directory of a socket", "ls $R/log/ $R/stat/ | grep socket", Done),
+    ("connect to a socket", SOCKET_CONNECT, Done),
+    (
+        "remove a socket",
+        "for r in log stat; do ls $R/$r/socket && rm -f $R/$r/socket && ! ls $R/$r/socket && exit 0; done; false",
+        Done,
+    ),
+    ("a socket of their own", SOCKET_BIND, Done),
+    (
+        "rename the directory of a socket",
+        "mv $R/log $R/y && mv $R/y $R/log || { mv $R/stat $R/y && mv $R/y $R/stat; }",
+        Done,
+    ),
+    ("read the number of a queue", "cat $R/*.sysv", Done),
+    ("another number", "echo 1 | dd of=$(echo $R/*.sysv) conv=notrunc,nocreat", Done),
+    ("the state of a System V queue", SYSV_STATE, Done),
+    ("send into a System V queue", SYSV_SEND, Done),
+    ("take from a System V queue", SYSV_TAKE, Done),
+    ("own a System V queue", SYSV_OWN, Done),
+    ("remove a System V queue", "for q in $sysv; do ipcrm -q $q || exit 1; done", Done),
+    // Ours have none (IPC_PRIVATE): who takes every key that there may be takes nothing of ours.
+    (
+        "find a System V queue by its key",
+        "test $(awk -v q=\"$(echo $sysv)\" 'NR>1 && index(\" \" q \" \", \" \" $2 \" \") {print $1}' /proc/sysvipc/msg | sort -u) != 0",
+        Done,
+    ),
     // What everybody may use, used up.
     (
         "queues of our name",
         "for q in spool conv log stat report; do touch /dev/mqueue/ipc-pipeline.$q; done",
         Noticed,
     ),
-    ("all queues", "for q in $(seq 300); do touch /dev/mqueue/q$q; done; true", Noticed),
+    (
+        "all memory that a user has for queues",
+        "for q in $(seq 20); do touch /dev/mqueue/q$q; done; true",
+        Noticed,
+    ),
+    ("all queues of the machine", ALL_QUEUES, Noticed),
     (
         "all System V queues and segments",
         "perl -e 'msgget($_,01666),shmget($_,4096,01666),semget($_,1,01666) for 1..64'",
@@ -222,6 +285,23 @@ pub const SQUATS: [(&str, &str); 12] = [
     (
         "a file held open and locked",
         "touch $X && { setsid flock $X sleep 20 </dev/null >/dev/null 2>&1 & sleep 0.1; }",
+    ),
+];
+
+/// What somebody puts where a queue of ours will be, as `$X`, a path, and `$N`, its name; where it is already, none of it may work.
+pub const QUEUE_SQUATS: [(&str, &str); 4] = [
+    ("a queue like ours", "touch $X && chmod 666 $X"),
+    (
+        "a queue with other limits",
+        r#"perl -e '$a=pack("q8",0,1,1); exit(syscall(240,"$ARGV[0]",0302,0666,$a)<0)' $N"#,
+    ),
+    (
+        "a queue full of forged messages",
+        r#"perl -e '$f=syscall(240,"$ARGV[0]",04302,0666,0); exit 1 if $f<0; $b="x" x 8192; 1 while syscall(242,$f,$b,8192,0,0)>=0' $N"#,
+    ),
+    (
+        "a queue held open",
+        r#"perl -e '$f=syscall(240,"$ARGV[0]",0302,0666,0); exit 1 if $f<0; fork and exit 0; close STDOUT; close STDERR; sleep 20' $N"#,
     ),
 ];
 

@@ -4,12 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::attack_list::{ATTACKS, Attack, SQUATS, SQUATTED, Success};
+use crate::attack_list::{ALL_QUEUES, ALL_SYSV, ATTACKS, Attack, QUEUE_SQUATS, SQUATS, SQUATTED, Success};
+use crate::edges::over;
 use crate::machine::Machine;
-use crate::{FAST, ROLES, on_both, size, start, stop, unit};
+use crate::{ROLES, on_both, size, start, stop, unit};
 
 const USERS: [&str; 2] = ["stranger", "member"];
 const STATES: [&str; 4] = ["never started", "running", "stopped", "rebooted"];
+/// All that the daemons can listen at: first these, after the reboot the others.
+const FIRST: [&str; 3] = ["mq:", "sysv:", "fifo:"];
+const OTHERS: [&str; 3] = ["unix:", "fifo:", "mq:"];
 
 /// What came of each attack (row) in each state (column).
 #[derive(Default)]
@@ -52,11 +56,16 @@ impl Results {
 }
 
 /// Before each line: what its words mean. Of a process that is not there, a number that nobody has: `kill 0` would mean the attacker.
-const WORDS: &str = "S=/dev/shm/ipc-pipeline R=/run/ipc-pipeline L=/var/lib/ipc-pipeline\n\
+const WORDS: &str = "S=/dev/shm/ipc-pipeline Q=/dev/mqueue/ipc-pipeline R=/run/ipc-pipeline L=/var/lib/ipc-pipeline\n\
      for d in conv log stat report; do eval $d=$(pidof ipc-$d || echo 4194000); done\n";
+/// The same for System V queues. Everybody sees in /proc which there are, and whose.
+const NUMBERS: &str = "ours=,$(id -u _ipc-log),$(id -u _ipc-stat),$(id -u _ipc-report),\n\
+     sysv=$(awk -v ours=$ours 'NR>1 && index(ours, \",\" $8 \",\") {print $2}' /proc/sysvipc/msg)\n\
+     sysv=${sysv:-2147483647}\n";
 
 fn line_of(line: &str) -> String {
-    format!("{WORDS}{line}")
+    let numbers = if line.contains("$sysv") { NUMBERS } else { "" };
+    format!("{WORDS}{numbers}{line}")
 }
 
 fn attacked(m: &mut Machine, state: &str, user: &str, attack: &Attack, results: &mut Results) {
@@ -66,7 +75,9 @@ fn attacked(m: &mut Machine, state: &str, user: &str, attack: &Attack, results: 
     let result = match success {
         Success::ForStrangers if user == "member" => Ok(if done { "may look" } else { "nothing there" }),
         // A name in shared memory is everybody's while nobody has it: what is made there is a squat, and taken back.
-        Success::Done if !is_running && line.contains("${S}") => Ok("nothing there"),
+        Success::Done if !is_running && (line.contains("${S}") || line.contains("${Q}")) => {
+            Ok("nothing there")
+        }
         Success::Done | Success::ForStrangers if done => Err(()),
         Success::Done | Success::ForStrangers => Ok("refused"),
         Success::If(harm) if is_running && m.run(harm).status.success() => Err(()),
@@ -96,16 +107,21 @@ fn all_attacks(m: &mut Machine, state: &str, results: &mut Results) {
 /// What is a user's and would be in the way of the next state; ours is not touched.
 fn tidy_up(m: &Machine) {
     m.does("find /dev/shm /dev/mqueue /tmp -mindepth 1 \\( -user stranger -o -user member \\) -delete");
+    for user in USERS {
+        m.does(&Machine::as_user(user, "ipcrm --all; true"));
+    }
 }
 
 /// The squats of one round, as lines of shell: half of all kinds, each at a name of its own.
 fn squats(round: usize) -> impl Iterator<Item = (&'static str, String)> {
     let half = SQUATTED.len();
     let chosen = SQUATS.iter().skip(round % 2 * half).take(half).enumerate();
-    chosen.map(move |(n, (kind, line))| {
+    let files = chosen.map(move |(n, (kind, line))| {
         let place = SQUATTED[(n + round) % half];
         (*kind, format!("X=/dev/shm/ipc-pipeline.{place}\n{line}"))
-    })
+    });
+    let (kind, line) = QUEUE_SQUATS[round % QUEUE_SQUATS.len()];
+    files.chain([(kind, format!("N=ipc-pipeline.log X=/dev/mqueue/ipc-pipeline.log\n{line}"))])
 }
 
 /// Squats our names, starts, and looks that each is ours again.
@@ -114,7 +130,7 @@ fn squat_and_start(m: &mut Machine, state: &str, round: usize, results: &mut Res
         m.does(&Machine::as_user(USERS[n % 2], &line));
         results.note(kind, state, "taken back");
     }
-    start(m, FAST);
+    start(m, &over(FIRST));
     ours_again(m);
 }
 
@@ -133,6 +149,10 @@ fn ours_again(m: &mut Machine) {
             String::from_utf8_lossy(&seen).trim() == format!("_ipc-{role} ipc-pipeline 640 regular file")
         });
     }
+    assert_eq!(
+        m.does("stat -c '%U %G %a %n' /dev/mqueue/ipc-pipeline.log").trim(),
+        "_ipc-log _ipc-conv 620 /dev/mqueue/ipc-pipeline.log"
+    );
     m.does("test -s /etc/passwd && test ! -e /var/lib/ipc-pipeline/evil && ipc-pipeline verify --system");
 }
 
@@ -149,12 +169,12 @@ fn squat_at_boot(m: &mut Machine, round: usize, results: &mut Results) {
     m.power_off();
     m.boot();
     assert_eq!(m.property("squatter.service", "ExecMainStatus"), "0", "it was there first");
-    m.wait_for("samples are durable", |m| m.status("--system")["durable"].as_u64() > Some(5));
+    samples_go_on(m);
     ours_again(m);
 }
 
 fn squats_while_running(m: &mut Machine, state: &str, results: &mut Results) {
-    for round in 0..2 {
+    for round in 0..QUEUE_SQUATS.len() {
         for (kind, line) in squats(round) {
             let done = m.run(&Machine::as_user("member", &line)).status.success();
             results.judge(kind, state, "member", if done { Err(()) } else { Ok("refused") });
@@ -190,8 +210,10 @@ fn no_attack_of_an_unprivileged_user_succeeds() {
         for round in 4..6 {
             squat_at_boot(&mut m, round, &mut results);
         }
-        all_attacks(&mut m, "rebooted", &mut results);
         squats_while_running(&mut m, "rebooted", &mut results);
+        stop(&mut m);
+        start(&mut m, &over(OTHERS));
+        all_attacks(&mut m, "rebooted", &mut results);
         stop(&mut m);
         sharpness(&mut m);
         results.show(release);
@@ -217,60 +239,72 @@ fn sharpness(m: &mut Machine) {
     let tried = |attack: &&Attack| {
         matches!(attack.2, Success::Done | Success::ForStrangers) && !FOR_GOOD.contains(&attack.0)
     };
-    let mut blunt = Vec::new();
-    for (name, line, _) in ATTACKS.iter().filter(tried) {
-        m.does("systemctl start ipc-pipeline.target");
-        m.wait_for("all run", |m| ROLES.iter().all(|role| m.main_pid(&unit(role)) > 0));
-        if !m.run(&line_of(line)).status.success() {
-            blunt.push(*name);
-        }
+    let mut blunt: Vec<&Attack> = ATTACKS.iter().filter(tried).collect();
+    for edges in [FIRST, OTHERS] {
+        m.write("/etc/ipc-pipeline/pipeline.toml", &over(edges));
+        blunt.retain(|(_, line, _)| {
+            m.does("systemctl start ipc-pipeline.target");
+            m.wait_for("all run", |m| ROLES.iter().all(|role| m.main_pid(&unit(role)) > 0));
+            !m.run(&line_of(line)).status.success()
+        });
+        m.does("systemctl stop ipc-pipeline.target");
     }
+    let blunt: Vec<&str> = blunt.iter().map(|(name, _, _)| *name).collect();
     println!("refused to the superuser, too: {blunt:?}");
     assert!(blunt.len() * 5 < ATTACKS.len(), "too many lines prove nothing");
 }
 
-/// Uses up all memory that is shared, or all names in it, as a stranger.
-const FILLS: [&str; 2] = [
+/// What a stranger can use up: all memory that is shared, all names in it, all queues of either kind.
+const FILLS: [&str; 4] = [
     "cat /dev/zero >/dev/shm/theirs; true",
     "n=0; while touch /dev/shm/theirs.$n; do n=$((n + 1)); done; true",
+    ALL_QUEUES,
+    ALL_SYSV,
 ];
 
-/// What is there already has its memory, so nothing stops; what is new cannot be made, which is said, and goes on by itself as
+fn empty(m: &Machine) {
+    m.does("find /dev/shm /dev/mqueue -user stranger -delete");
+    m.does(&Machine::as_user("stranger", "ipcrm --all=msg; true"));
+}
+
+#[track_caller]
+fn samples_go_on(m: &mut Machine) {
+    let before = m.status("--system")["durable"].as_u64();
+    m.wait_for("samples go on", |m| m.status("--system")["durable"].as_u64() > before);
+}
+
+/// What is there already has its place, so nothing stops; what is new cannot be made, which is said, and goes on by itself as
 /// soon as there is room.
 #[test]
 #[ignore = "needs root and systemd-nspawn"]
-fn a_full_shared_memory_is_said_and_survived() {
+fn what_a_stranger_uses_up_is_said_and_survived() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
         m.does("useradd -m stranger && mount -o remount,size=16M,nr_inodes=200 /dev/shm");
-        for fill in FILLS {
-            start(&mut m, FAST);
-            m.does(&Machine::as_user("stranger", fill));
+        for fill in FILLS.map(|line| Machine::as_user("stranger", line)) {
+            start(&mut m, &over(FIRST));
+            m.does(&fill);
             for role in ROLES {
                 m.does(&format!("systemctl kill -s KILL ipc-{role}.service"));
-                let before = m.status("--system")["durable"].as_u64();
-                m.wait_for("samples go on in full memory", |m| {
-                    m.status("--system")["durable"].as_u64() > before
-                });
+                samples_go_on(&mut m);
             }
-            let before = m.status("--system")["durable"].as_u64();
             m.does("rm /dev/shm/ipc-pipeline.page.stat");
-            m.does(&Machine::as_user("stranger", fill));
-            m.wait_for("samples go on", |m| m.status("--system")["durable"].as_u64() > before);
-            m.does("find /dev/shm -user stranger -delete");
+            m.does(&fill);
+            samples_go_on(&mut m);
+            empty(&m);
             m.wait_for("the page is back", |m| {
                 m.run("test -s /dev/shm/ipc-pipeline.page.stat").status.success()
             });
             stop(&mut m);
 
-            m.does(&Machine::as_user("stranger", fill));
+            m.does(&fill);
             m.run("timeout 10 systemctl start --no-block ipc-pipeline.target");
             m.wait_for("it is said", |m| {
                 m.does("journalctl -u 'ipc-*' -p warning -o cat --since=-1min")
                     .contains("No space left on device")
             });
-            m.does("find /dev/shm -user stranger -delete");
-            m.wait_for("it goes on by itself", |m| m.status("--system")["durable"].as_u64() > Some(5));
+            empty(&m);
+            samples_go_on(&mut m);
             stop(&mut m);
             m.does("rm -rf /var/lib/ipc-pipeline/log /var/lib/ipc-pipeline/stat && journalctl --rotate && journalctl --vacuum-time=1s");
         }

@@ -58,6 +58,7 @@ const CLAIMS: &[Claim] = &[
     Claim { unit: "ipc-report.service", change: Without("Wants="), holds: one_brings_the_objects },
     Claim { unit: "ipc-conv.service", change: Without("ExecStartPre="), holds: a_squat_is_put_right },
     Claim { unit: "ipc-log.service", change: Without("StateDirectory="), holds: fresh },
+    Claim { unit: "ipc-log.service", change: Without("ReadWritePaths="), holds: fresh },
     Claim { unit: "ipc-log.service", change: Without("StateDirectoryMode="), holds: the_record_is_private },
     Claim { unit: "ipc-conv.service", change: Without("SupplementaryGroups="), holds: entries_are_carried },
     Claim { unit: "ipc-stat.service", change: Without("SupplementaryGroups="), holds: lines_are_carried },

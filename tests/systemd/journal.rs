@@ -146,37 +146,43 @@ fn the_numbers_in_the_journal_are_those_of_verify() {
         start(&mut m, &format!("{FAST}{TWO}"));
         m.wait_for("some samples", |m| m.status("--system")["durable"].as_u64() > Some(2_000));
         stop(&mut m);
-        let verified: Value = serde_json::from_str(&m.does("ipc-pipeline verify --system --json")).unwrap();
-        let (lines, channels) = (last_lines(&m), verified["channels"].as_array().unwrap());
-        assert_eq!((channels.len(), lines.len()), (2, 2));
-        for channel in channels {
-            let line = &lines[channel["name"].as_str().unwrap()];
-            assert_eq!(
-                line["IPC_PIPELINE_SEQ"],
-                verified["entries"].to_string().as_str(),
-                "the last line is of the end"
-            );
-            for (field, key) in [
-                ("COUNT", "count"),
-                ("SUM", "sum"),
-                ("MIN", "min"),
-                ("MAX", "max"),
-                ("FIRST", "first"),
-                ("LAST", "last"),
-                ("MEAN", "mean"),
-                ("STDDEV", "deviation"),
-            ] {
-                let (journal, verify) = (&line[format!("IPC_PIPELINE_{field}")], &channel[key]);
-                let verify = verify.as_str().map_or_else(|| verify.to_string(), str::to_owned);
-                let journal = journal.as_str().unwrap();
-                // verify shows a number of digits of its own.
-                assert!(
-                    journal == verify || field.len() > 3 && same_number(journal, &verify),
-                    "{field}: {journal}, {verify}"
-                );
-            }
-        }
+        assert_eq!(last_lines_are_those_of_verify(&m), 2);
     });
+}
+
+/// Returns how many channels there are.
+pub fn last_lines_are_those_of_verify(m: &Machine) -> usize {
+    let verified: Value = serde_json::from_str(&m.does("ipc-pipeline verify --system --json")).unwrap();
+    let (lines, channels) = (last_lines(m), verified["channels"].as_array().unwrap());
+    assert_eq!(channels.len(), lines.len());
+    for channel in channels {
+        let line = &lines[channel["name"].as_str().unwrap()];
+        assert_eq!(
+            line["IPC_PIPELINE_SEQ"],
+            verified["entries"].to_string().as_str(),
+            "the last line is of the end"
+        );
+        for (field, key) in [
+            ("COUNT", "count"),
+            ("SUM", "sum"),
+            ("MIN", "min"),
+            ("MAX", "max"),
+            ("FIRST", "first"),
+            ("LAST", "last"),
+            ("MEAN", "mean"),
+            ("STDDEV", "deviation"),
+        ] {
+            let (journal, verify) = (&line[format!("IPC_PIPELINE_{field}")], &channel[key]);
+            let verify = verify.as_str().map_or_else(|| verify.to_string(), str::to_owned);
+            let journal = journal.as_str().unwrap();
+            // verify shows a number of digits of its own.
+            assert!(
+                journal == verify || field.len() > 3 && same_number(journal, &verify),
+                "{field}: {journal}, {verify}"
+            );
+        }
+    }
+    channels.len()
 }
 
 /// The same, rounded to as many digits as the shorter text has.

@@ -27,7 +27,11 @@ fn install_start_read_stop() {
             assert!(!m.property(&unit(role), "StatusText").is_empty(), "{role} says how it is");
             assert_eq!(m.property(&unit(role), "NRestarts"), "0", "{role}");
         }
-        m.does("ipc-pipeline verify --system");
+        m.does("ipc-pipeline verify --system && useradd -m stranger");
+        for command in ["status", "verify", "top --once", "tail --once", "reload", "objects list"] {
+            let said = m.refuses(&Machine::as_user("stranger", &format!("ipc-pipeline {command} --system")));
+            assert!(said.contains("`adduser NAME ipc-pipeline`"), "{command}: {said}");
+        }
         assert!(stop(&mut m).samples > 1);
     });
 }

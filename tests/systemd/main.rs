@@ -8,8 +8,10 @@ mod attacks;
 #[path = "../checker/mod.rs"]
 mod checker;
 mod directives;
+mod edges;
 mod journal;
 mod life;
+mod logout;
 mod machine;
 mod package;
 mod reload;
@@ -42,8 +44,10 @@ fn unit(role: &str) -> String {
 /// Starts the pipeline of a machine with this configuration and waits until samples are durable.
 fn start(m: &mut Machine, config: &str) {
     m.write("/etc/ipc-pipeline/pipeline.toml", config);
+    // A record tells what is durable while nothing runs, too.
+    let before = m.status("--system")["durable"].as_u64().unwrap_or(0);
     m.does("systemctl start ipc-pipeline.target");
-    m.wait_for("samples are durable", |m| m.status("--system")["durable"].as_u64() > Some(5));
+    m.wait_for("samples are durable", |m| m.status("--system")["durable"].as_u64() > Some(before + 5));
 }
 
 /// Stops it: no process and no object is left, and the record is true.
@@ -51,7 +55,9 @@ fn stop(m: &mut Machine) -> checker::Report {
     m.does("systemctl stop ipc-pipeline.target");
     m.wait_for("all have stopped", |m| ROLES.iter().all(|role| m.main_pid(&unit(role)) == 0));
     m.wait_for("the objects are gone", |m| {
-        m.does("ls /dev/shm | grep '^ipc-pipeline[.]' | grep -vc aside || true").trim() == "0"
+        let names =
+            "{ ls /dev/shm /dev/mqueue | grep '^ipc-pipeline[.]'; ipcs -q | grep _ipc-; } | grep -vc aside";
+        m.does(&format!("{names} || true")).trim() == "0"
     });
     m.does("ipc-pipeline verify --system");
     let report = check_record(&m.path("/var/lib/ipc-pipeline/log"));

@@ -100,7 +100,7 @@ fn each_drop_in_allows_what_it_says_and_no_less_will_do() {
         // From the package i2c-tools.
         m.does("groupadd --system i2c");
         start(&mut m, FAST);
-        for name in ["serial", "i2c", "iio-buffer", "command", "network", "realtime"] {
+        for name in ["serial", "i2c", "iio-buffer", "command", "network", "loopback", "realtime"] {
             m.does(&format!(
                 "rm -rf /etc/systemd/system/ipc-conv.service.d && mkdir -p /etc/systemd/system/ipc-conv.service.d \
                  && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf /etc/systemd/system/ipc-conv.service.d/ \

@@ -66,6 +66,7 @@ const CLAIMS: &[Claim] = &[
     claim("ProtectKernelTunables=", "! grep -q ' /proc/irq ro' /proc/self/mountinfo"),
     claim("ProtectProc=", "test -e /proc/1/status"),
     claim("ProtectSystem=", "touch /opt/theirs/x"),
+    claim("ReadOnlyPaths=", "touch /run/theirs/x"),
     Claim {
         line: "IPAddressDeny=",
         beside: &["RestrictAddressFamilies=", "PrivateNetwork="],
@@ -101,8 +102,8 @@ const CLAIMS: &[Claim] = &[
 ];
 
 /// What the probes look for.
-const PREPARE: &str = "mkdir -p /opt/probe /opt/theirs /home/theirs /usr/lib/modules/theirs \
-     && chmod 777 /opt/theirs && touch /dev/theirs /tmp/theirs \
+const PREPARE: &str = "mkdir -p /opt/probe /opt/theirs /run/theirs /home/theirs /usr/lib/modules/theirs \
+     && chmod 777 /opt/theirs /run/theirs && touch /dev/theirs /tmp/theirs \
      && readlink /proc/1/ns/net >/opt/probe/net && readlink /proc/1/ns/uts >/opt/probe/uts \
      && { umount /proc/irq || true; } && mount --bind /proc/irq /proc/irq";
 
@@ -225,7 +226,7 @@ fn judged_by_systemd(m: &Machine) {
             println!("{}", said.lines().last().unwrap_or_default());
         }
     }
-    for name in ["serial", "i2c", "iio-buffer", "command", "network", "realtime"] {
+    for name in ["serial", "i2c", "iio-buffer", "command", "network", "loopback", "realtime"] {
         m.does(&format!(
             "rm -rf /etc/systemd/system/ipc-conv.service.d && mkdir -p /etc/systemd/system/ipc-conv.service.d \
              && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf /etc/systemd/system/ipc-conv.service.d/ && systemctl daemon-reload"

@@ -2,6 +2,8 @@
 //! black and white.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -19,8 +21,8 @@ const RIGHT: i32 = 1100;
 const TEXT: (&str, u32) = ("sans-serif", 13);
 const HEAD: (&str, u32) = ("sans-serif", 17);
 const GRID: RGBColor = RGBColor(215, 215, 215);
-/// Shades of the sizes, from the smallest on.
-const SHADES: [RGBColor; 3] = [WHITE, RGBColor(165, 165, 165), RGBColor(50, 50, 50)];
+/// The shade of the largest size; the smallest is white.
+const DARK: u8 = 50;
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Failed = DrawingAreaErrorKind<std::io::Error>;
@@ -100,16 +102,25 @@ impl Scale {
 
 fn draw_streams(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
     let megabytes = |f: &Figure| f.value.median * f.size as f64 / 1e6;
-    let title = "One way, MB/s. White: up to 64 bytes in a message; grey: 1 KiB; black: 64 KiB";
+    let sizes: BTreeSet<usize> = groups.iter().flatten().map(|f| f.size).collect();
+    let words: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    let title = format!("One way, MB/s. Bytes of a message, from white to black: {}", words.join(", "));
     area.draw(&Text::new(title, (LEFT, top + 12), HEAD))?;
     let scale = Scale::of(groups.iter().flatten().map(|f| megabytes(f)));
     scale.draw(area, top + TITLE - 10, top + height - 20)?;
     each_row(area, groups, top, |f, y| {
-        let shade = SHADES[usize::from(f.size > 64) + usize::from(f.size > 1024)];
+        let shade = shade(sizes.range(..f.size).count(), sizes.len());
         let corners = [(LEFT, y), (scale.x(megabytes(f)), y + BAR - 1)];
         area.draw(&Rectangle::new(corners, shade.filled()))?;
         area.draw(&Rectangle::new(corners, BLACK.stroke_width(1)))
     })
+}
+
+/// Of the `i`th of so many sizes.
+fn shade(i: usize, of: usize) -> RGBColor {
+    let grey = 255 - (255 - usize::from(DARK)) * i / of.saturating_sub(1).max(1);
+    let grey = u8::try_from(grey).unwrap_or(DARK);
+    RGBColor(grey, grey, grey)
 }
 
 fn draw_latencies(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
@@ -153,6 +164,13 @@ fn each_row(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_go_from_white_to_black() {
+        let all: Vec<u8> = (0..4).map(|i| shade(i, 4).0).collect();
+        assert_eq!((all[0], all[3], shade(0, 1).0), (255, DARK, 255));
+        assert!(all.is_sorted_by(|a, b| a > b));
+    }
 
     #[test]
     fn a_scale_holds_all_values() {

@@ -9,11 +9,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::mechanism::{End, Ends, Load, Mechanism, Port, SIZES, SMALL, Side, gone, take};
+use super::mechanism::{End, Ends, Load, MESSAGE_MAX, Mechanism, Port, SMALL, Side, gone, take};
 use super::room::Room;
 
-/// Datagrams of a stream that may be on their way before an answer: so many fit every machine's receive buffer twice.
+/// Datagrams of a stream that may be on their way before an answer: at most so many, of at most so many bytes together. That
+/// fits every machine's receive buffer twice.
 const WINDOW: u32 = 32;
+const WINDOW_BYTES: usize = 48 * 1024;
 /// A group of the range that no router forwards.
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
 
@@ -78,10 +80,10 @@ impl Mechanism for Kernel {
         }
     }
 
-    fn sizes(&self) -> &'static [usize] {
+    fn message_max(&self) -> usize {
         match self {
-            Kernel::Udp | Kernel::Multicast => &SMALL, // 65,507 bytes are the most that a datagram holds
-            _ => &SIZES,
+            Kernel::Udp | Kernel::Multicast => SMALL, // 65,507 bytes are the most that a datagram holds
+            _ => MESSAGE_MAX,
         }
     }
 
@@ -98,7 +100,8 @@ impl Mechanism for Kernel {
         }
         let counts = matches!(self, Kernel::Udp | Kernel::Multicast) && end.load.is_stream;
         let credit = counts.then_some(0);
-        Ok(Box::new(Messages { input, output, credit, sends: end.side == Side::First }))
+        let window = WINDOW.min((WINDOW_BYTES / end.load.size) as u32).max(1);
+        Ok(Box::new(Messages { input, output, credit, window, sends: end.side == Side::First }))
     }
 }
 
@@ -230,6 +233,7 @@ struct Messages {
     output: OwnedFd,
     /// Messages of this window, where the mechanism drops what finds no room.
     credit: Option<u32>,
+    window: u32,
     sends: bool,
 }
 
@@ -238,13 +242,13 @@ impl Messages {
     fn count(&mut self) -> io::Result<u32> {
         let Some(credit) = &mut self.credit else { return Ok(0) };
         *credit += 1;
-        if !credit.is_multiple_of(WINDOW) {
+        if !credit.is_multiple_of(self.window) {
             return Ok(0);
         }
         if !self.sends {
             return write_all(&self.output, &[0]);
         }
-        if *credit == WINDOW {
+        if *credit == self.window {
             return Ok(0); // the first window is answered while the second one goes
         }
         rustix::io::retry_on_intr(|| rustix::io::read(&self.input, &mut [0; 1]))?;

@@ -54,9 +54,14 @@ pub trait Mechanism: Sync {
     /// The word of `--only`.
     fn name(&self) -> &'static str;
 
-    /// Bytes of messages that it is measured with; the first is also that of latencies.
-    fn sizes(&self) -> &'static [usize] {
-        &SIZES
+    /// Bytes that a message of it can have.
+    fn message_max(&self) -> usize {
+        MESSAGE_MAX
+    }
+
+    /// It carries messages of one size only, of so many bytes.
+    fn only_size(&self) -> Option<usize> {
+        None
     }
 
     /// Bytes that a stream carries at most.
@@ -108,10 +113,12 @@ pub trait Port {
     }
 }
 
-/// Sizes of messages in bytes.
-pub const SIZES: [usize; 3] = [64, 1024, 65536];
-/// For what cannot carry more than some KiB at once.
-pub const SMALL: [usize; 2] = [64, 1024];
+/// Bytes of the smallest message that is asked for, a cache line: two entries.
+pub const SMALLEST: usize = 64;
+/// Bytes of the largest message that is ever asked for.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+/// What mechanisms with limits carry at once, as kernels are set up.
+pub const SMALL: usize = 8 * 1024;
 
 /// The other end is gone.
 pub fn gone() -> io::Error {

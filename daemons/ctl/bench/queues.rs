@@ -43,8 +43,8 @@ impl Mechanism for Mq {
         "mq"
     }
 
-    fn sizes(&self) -> &'static [usize] {
-        &SMALL // fs.mqueue.msgsize_max is 8 KiB as a rule
+    fn message_max(&self) -> usize {
+        SMALL // fs.mqueue.msgsize_max is 8 KiB as a rule
     }
 
     fn open(&self, load: Load) -> io::Result<Ends> {
@@ -102,8 +102,8 @@ impl Mechanism for Sysv {
         "sysv"
     }
 
-    fn sizes(&self) -> &'static [usize] {
-        &SMALL // kernel.msgmax is 8 KiB as a rule
+    fn message_max(&self) -> usize {
+        SMALL // kernel.msgmax is 8 KiB as a rule
     }
 
     fn open(&self, _: Load) -> io::Result<Ends> {
@@ -150,8 +150,8 @@ impl Mechanism for Signals {
         "signals"
     }
 
-    fn sizes(&self) -> &'static [usize] {
-        &[8] // that is all a signal carries
+    fn only_size(&self) -> Option<usize> {
+        Some(8) // that is all a signal carries
     }
 
     fn open(&self, _: Load) -> io::Result<Ends> {
