@@ -2,6 +2,7 @@
 //!
 //! `make test-vm` makes the guest (tests/vm/guest.sh) and names its directory in the environment.
 
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -23,12 +24,13 @@ fn guest_file(name: &str) -> PathBuf {
     PathBuf::from(dir).join(name)
 }
 
-/// A command that must succeed.
+/// A command that must succeed; gives what it printed.
 #[track_caller]
-pub fn must(program: &str, args: &[&str]) {
+pub fn must(program: &str, args: &[&str]) -> String {
     let missing = |e| panic!("{program}: {e}: `make test-vm` gets what it needs");
     let out = Command::new(program).args(args).output().unwrap_or_else(missing);
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// The disk that keeps the record, a file here. Nothing else of a guest outlives its power.
@@ -57,6 +59,17 @@ impl Disk {
     /// Where QEMU records what was written, if that was asked for.
     pub fn writes(&self) -> PathBuf {
         self.dir.path().join("writes")
+    }
+
+    /// Bytes of an ext4 that belong to no file yet, about `step` apart.
+    pub fn free(&self, step: u64) -> Vec<u64> {
+        let text = must("dumpe2fs", &[self.image().to_str().unwrap()]);
+        let after = |name: &'static str| text.lines().filter_map(move |line| line.trim().strip_prefix(name));
+        let block: u64 = after("Block size:").next().unwrap().trim().parse().unwrap();
+        let ranges = after("Free blocks: ").flat_map(|list| list.split(", "));
+        let ranges = ranges.filter_map(|range| range.split_once('-'));
+        let ends = ranges.map(|(first, last)| [first, last].map(|end| end.parse::<u64>().unwrap() * block));
+        ends.flat_map(|[first, last]| (first..last).step_by(step as usize)).collect()
     }
 
     /// A place for a copy.
@@ -90,9 +103,40 @@ impl Drop for Mounted {
 /// A line of the statistics that came over the serial line.
 #[derive(Clone)]
 pub struct Printed {
-    pub line: serde_json::Value,
+    pub line: Value,
     /// So many writes and flushes had been recorded when it was read; it may have been printed earlier.
     pub at: u64,
+}
+
+/// What stands between the guest and its data disk.
+pub enum Between {
+    Nothing,
+    /// Each write and each flush goes into [`Disk::writes`], too.
+    Recorder,
+    /// The first write over each of these bytes of the disk fails with EIO.
+    Faults(Vec<u64>),
+}
+
+impl Between {
+    /// For QEMU: from the node `image` to the node `data`.
+    fn nodes(&self) -> Vec<String> {
+        match self {
+            Between::Nothing => vec!["driver=raw,node-name=data,file=image".into()],
+            Between::Recorder => vec![
+                "driver=file,node-name=writes,filename=writes".into(),
+                "driver=blklogwrites,node-name=data,file=image,log=writes".into(),
+            ],
+            Between::Faults(places) => {
+                let fault = |at: &u64| {
+                    let sector = at / 512;
+                    json!({"event": "none", "iotype": "write", "errno": 5, "once": true, "sector": sector})
+                };
+                let faults: Vec<Value> = places.iter().map(fault).collect();
+                let node = json!({"driver": "blkdebug", "node-name": "data", "image": "image", "inject-error": faults});
+                vec![node.to_string()]
+            }
+        }
+    }
 }
 
 /// One life of a guest, from power on to power off.
@@ -105,10 +149,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Power on; `recorded`: each write and flush of the data disk goes into [`Disk::writes`], too.
-    pub fn start(disk: &Disk, recorded: bool) -> Guest {
+    /// Power on.
+    pub fn start(disk: &Disk, between: &Between) -> Guest {
         let dir = disk.dir.path().to_owned();
-        for line in ["console", "printed", "verified"] {
+        for line in ["console", "printed", "verified", "writes"] {
             fs::write(dir.join(line), "").unwrap();
         }
         let path = |name: &str| guest_file(name).display().to_string();
@@ -124,12 +168,8 @@ impl Guest {
         c.args(["-drive", &format!("file={},format=raw,if=none,id=root,snapshot=on", path("root.img"))]);
         c.args(["-device", "virtio-blk-pci,drive=root"]);
         c.args(["-blockdev", "driver=file,node-name=image,filename=data.img"]);
-        if recorded {
-            File::create(disk.writes()).unwrap();
-            c.args(["-blockdev", "driver=file,node-name=writes,filename=writes"]);
-            c.args(["-blockdev", "driver=blklogwrites,node-name=data,file=image,log=writes"]);
-        } else {
-            c.args(["-blockdev", "driver=raw,node-name=data,file=image"]);
+        for node in between.nodes() {
+            c.args(["-blockdev", &node]);
         }
         c.args(["-device", "virtio-blk-pci,drive=data"]);
         for line in ["console", "printed", "verified"] {

@@ -12,7 +12,7 @@ mod harness;
 mod judge;
 mod writes;
 
-use guest::{Disk, Guest, Printed};
+use guest::{Between, Disk, Guest, Printed};
 use judge::judge;
 use std::fs;
 use std::str::FromStr;
@@ -66,7 +66,7 @@ fn cuts_of_the_whole_machine() {
             life = (disk(512, FULL_RATE), Vec::new());
         }
         let (disk, shown) = &mut life;
-        let mut guest = Guest::start(disk, false);
+        let mut guest = Guest::start(disk, &Between::Nothing);
         if cut % 3 == 1 {
             guest.wait_for("log starts", |guest| guest.console().contains("Starting ipc-log.service"));
         } else {
@@ -93,6 +93,25 @@ fn cuts_of_the_whole_machine() {
     }
 }
 
+/// Writes fail once, all over the disk: what they carried is taken from the spool again, without a restart. Then the power goes.
+#[test]
+#[ignore = "needs root and QEMU"]
+fn a_disk_that_fails_here_and_there() {
+    let disk = Disk::new("ext4", 64, &format!("{SOURCE}{FULL_RATE}"));
+    let mut guest = Guest::start(&disk, &Between::Faults(disk.free(512 << 10)));
+    let failures = |guest: &Guest| guest.console().matches("the device fails").count();
+    guest.wait_for("writes have failed, and it prints", |guest| {
+        failures(guest) >= 5 && guest.printed.len() > 5
+    });
+    let printed = guest.printed.len();
+    guest.wait_for("it goes on", |guest| guest.printed.len() > printed + 10);
+    let console = guest.console();
+    println!("{} failures said", failures(&guest));
+    assert!(!console.contains("ipc-log.service: Main process exited"), "{console}");
+    let faults = comes_back(&disk.image(), &guest.cut());
+    assert!(faults.is_empty(), "{faults}");
+}
+
 /// Every request of the data disk is recorded; then disks are made as a power cut at any of them may leave a disk with a cache.
 #[test]
 #[ignore = "needs root and QEMU"]
@@ -101,7 +120,7 @@ fn any_state_of_a_disk_with_a_cache() {
     let disk = disk(64, MANY_FILES);
     let before = disk.beside("before.img");
     fs::copy(disk.image(), &before).unwrap();
-    let mut guest = Guest::start(&disk, true);
+    let mut guest = Guest::start(&disk, &Between::Recorder);
     guest.wait_for("it prints", |guest| guest.printed.len() > 30);
     guest.work_for(Duration::from_millis(rng.u64(..500)));
     let shown = guest.cut();
