@@ -72,7 +72,16 @@ impl Disk {
         ends.flat_map(|[first, last]| (first..last).step_by(step as usize)).collect()
     }
 
-    /// A place for a copy.
+    /// A copy as it is now.
+    pub fn copy(&self, name: &str) -> PathBuf {
+        let (image, copy) = (self.image(), self.beside(name));
+        let names = [image.to_str().unwrap(), copy.to_str().unwrap()];
+        // A new file each time, so that no loop device has anything of another copy in memory.
+        must("cp", &[&["--remove-destination", "--sparse=always"], &names[..]].concat());
+        copy
+    }
+
+    /// A place for another image.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
