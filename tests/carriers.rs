@@ -3,6 +3,9 @@
 //! somebody else's bytes. Then the edge rules over each of them.
 #![forbid(unsafe_code)]
 
+#[path = "carriers/system_v.rs"]
+mod system_v;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
@@ -13,12 +16,15 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ipc_pipeline::address::Address;
-use ipc_pipeline::carrier::{self, Lane, Listening};
+use ipc_pipeline::carrier::{self, Blind, Lane, Listening};
 use ipc_pipeline::edge::{Outlet, Peer, Receiver, Sender, Sent, TURN_BYTES, Truth};
 use ipc_pipeline::entry::{Entry, LEN, WORDS};
 use ipc_pipeline::names::{Names, Role};
 use ipc_pipeline::page::State;
 use ipc_pipeline::ring::{Producer, Ring};
+use ipc_pipeline::sys::MessageQueue;
+use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::set_thread_res_uid;
 
 /// Nothing here takes longer; what does hangs.
 const BOUND: Duration = Duration::from_secs(20);
@@ -178,7 +184,12 @@ fn either_end_may_come_first_and_come_back() {
         // UDP cannot tell that nobody listens; what is sent then is lost.
         let early = carrier::outlet(&place.names, Role::Log, place.address);
         let is_udp = matches!(place.address, Address::Udp(_));
-        assert!(is_udp || early.err().is_some_and(|e| e.is_missing()), "the sender came first");
+        let is_missing = match early {
+            // TCP may still be asking.
+            Ok(early) => early.is_some_and(|mut early| early.send(&message(1, LEN)) != Sent::Sent),
+            Err(e) => e.is_missing(),
+        };
+        assert!(is_udp || is_missing, "the sender came first");
         let mut listening = place.listen();
         for i in 0..5 {
             let mut outlet = place.outlet();
@@ -292,9 +303,11 @@ fn a_receiver_comes_up_while_somebody_removes_its_object_all_the_time() {
             return;
         }
         let done = AtomicBool::new(false);
+        let mut keys = Vec::new();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
+                    keys.extend(system_v::key_of(place));
                     place.remove();
                     // On a busy machine: the other one must have a turn.
                     std::thread::sleep(Duration::from_micros(20));
@@ -308,6 +321,8 @@ fn a_receiver_comes_up_while_somebody_removes_its_object_all_the_time() {
                 result.unwrap();
             }
         });
+        place.remove();
+        assert!(keys.into_iter().all(|key| MessageQueue::find(key).is_err()), "a queue is left");
     });
 }
 
@@ -357,10 +372,16 @@ fn strange_objects_are_refused_with_a_reason() {
                 let path = names.sysv(Role::Log);
                 fs::write(&path, "x\n").unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-                assert!(place.why_not().contains("there is no number in it"), "{}", place.why_not());
-                fs::write(&path, "2147483647\n").unwrap();
+                assert!(place.why_not().contains("there is no key in it"), "{}", place.why_not());
+                fs::write(&path, "0x7fffffff\n").unwrap();
                 let gone = carrier::inlet(names, Role::Log, place.address).err().unwrap();
                 assert!(gone.is_missing(), "{gone}");
+                carrier::make(names, Role::Log, place.address, None).unwrap();
+                MessageQueue::find(system_v::key_of(place).unwrap())
+                    .unwrap()
+                    .give(None, None, 0o602)
+                    .unwrap();
+                assert!(place.why_not().contains("with mode 0602; remove it"), "{}", place.why_not());
             }
             Address::Tcp(port) => {
                 let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -393,6 +414,130 @@ fn a_second_sender_over_tcp_is_told_so() {
         let _ = second.write(b"junk");
         assert_eq!(outlet.send(&message(2, LEN)), Sent::Sent, "the first one goes on");
         assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+    }
+}
+
+/// Runs this as another user than the rest of the process, which must be the superuser's.
+fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            what()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn another_users_connection_over_tcp_is_refused() {
+    for address in all() {
+        let Address::Tcp(port) = address else { continue };
+        let place = Place::new(address);
+        let mut listening = place.listen();
+        let mut stranger = as_nobody(|| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+        stranger.set_read_timeout(Some(BOUND)).unwrap();
+        let _ = stranger.write(&message(1, LEN));
+        assert_eq!(drain(&mut listening), Vec::<Vec<u8>>::new());
+        let mut said = String::new();
+        let _ = std::io::Read::read_to_string(&mut stranger, &mut said);
+        assert_eq!(said, "ipc-log takes nothing from this user\n");
+        let mut outlet = place.outlet();
+        assert_eq!(outlet.send(&message(2, LEN)), Sent::Sent);
+        assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+    }
+}
+
+/// A listener that takes no more callers answers none: nobody waits for it, and nothing is said to be sent.
+#[test]
+fn a_listener_that_does_not_answer_holds_nobody_up() {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    let place = Place::new(Address::Tcp(listener.local_addr().unwrap().port()));
+    let m = message(1, LEN);
+    let mut callers: Vec<_> = (0..4).map(|_| place.outlet()).collect();
+    let times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let begun = Instant::now();
+            callers.push(place.outlet());
+            begun.elapsed()
+        })
+        .collect();
+    assert!(times.iter().min() < Some(&Duration::from_millis(10)), "each look took {times:?}");
+    let mut last = callers.pop().unwrap();
+    assert!(last.send(&m) == Sent::Full && !last.is_stale(), "it is on its way");
+    carrier::wait(last.fd(), true, Duration::from_millis(400));
+    assert!(last.is_stale(), "and begun anew after a while");
+    drop(callers);
+    let begun = Instant::now();
+    let mut lane = Lane::to(&place.names, Role::Log, place.address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    while !lane.outlet().is_some_and(|outlet| outlet.send(&m) == Sent::Sent) {
+        let _ = listener.accept();
+        lane.look();
+        assert!(begun.elapsed() < BOUND);
+    }
+}
+
+/// Where nobody listens, the kernel may choose just that port for our own end: a connection to ourselves is none.
+#[test]
+fn nobody_is_connected_to_itself() {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    // The kernel gives ports of one kind, even or odd, as long as there are any.
+    for port in [port & !1, port | 1] {
+        let place = Place::new(Address::Tcp(port));
+        for _ in 0..20_000 {
+            let outlet = carrier::outlet(&place.names, Role::Log, place.address).ok().flatten();
+            let sent = outlet.map(|mut outlet| outlet.send(&message(1, LEN)));
+            assert!(sent != Some(Sent::Sent), "connected, and nobody listens");
+        }
+    }
+}
+
+/// With no more than a page, as the kernel gives to who has many pipes (fs.pipe-user-pages-soft).
+#[test]
+fn a_pipe_of_one_page_carries_as_well() {
+    let place = Place::new(Address::Fifo);
+    let mut listening = place.listen();
+    let mut outlet = place.outlet();
+    let pipe = fs::File::options().read(true).write(true).open(place.names.fifo(Role::Log)).unwrap();
+    rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
+    assert_eq!(outlet.message_max(), rustix::pipe::PIPE_BUF, "what is never torn");
+    for round in 0..20 {
+        let m = message(round, outlet.message_max());
+        assert_eq!((outlet.send(&m), outlet.send(&m)), (Sent::Sent, Sent::Full));
+        assert_eq!(drain(&mut listening).concat(), m);
+    }
+}
+
+/// Each limit of the machine that stands in the way is named, with what to do.
+#[test]
+#[ignore = "needs root"]
+fn limits_of_the_kernel_are_named() {
+    let cases = [
+        ("mq:", "true", "prlimit --msgqueue=1000", "raise LimitMSGQUEUE= (ulimit -q)"),
+        ("mq:", "sysctl -q -w fs.mqueue.msg_max=4", "", "fs.mqueue.msg_max must be 10"),
+        ("mq:", "sysctl -q -w fs.mqueue.msgsize_max=128", "", "fs.mqueue.msgsize_max 8192 at least"),
+        ("mq:", "sysctl -q -w fs.mqueue.queues_max=0", "", "as fs.mqueue.queues_max allows"),
+        ("sysv:", "sysctl -q -w kernel.msgmni=0", "", "as kernel.msgmni allows"),
+    ];
+    for (edge, limit, under, remedy) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        // Without this capability the limits hold for the superuser, too.
+        let script = format!(
+            "{limit} && exec setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource -- {under} \
+             {} objects create --name limits --set edge.log={edge} --set edge.report=shm:",
+            env!("CARGO_BIN_EXE_ipc-pipeline")
+        );
+        let mut c = std::process::Command::new("unshare");
+        c.args(["--ipc", "--mount", "sh", "-c", &format!("mount -t tmpfs tmpfs /dev/shm && {script}")]);
+        let output =
+            c.envs([("XDG_RUNTIME_DIR", dir.path()), ("XDG_STATE_HOME", dir.path())]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(remedy), "{limit} {under}: {said}");
     }
 }
 

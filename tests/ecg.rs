@@ -6,7 +6,7 @@ mod checker;
 mod harness;
 
 use checker::{Report, check_accepted, check_record, check_source, check_statistics};
-use harness::{Pipeline, Role, Witness, all_edges};
+use harness::{Pipeline, Role, Witness, edges};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,17 +22,17 @@ fn codes() -> Vec<i32> {
 }
 
 fn pipeline(rate: &str, capacity: u32) -> Pipeline {
-    pipeline_over("shm", rate, capacity)
+    pipeline_over(["shm"; 3], rate, capacity)
 }
 
-/// All edges over this carrier.
-fn pipeline_over(carrier: &str, rate: &str, capacity: u32) -> Pipeline {
+/// The edges of log, stat and report over these carriers.
+fn pipeline_over(carriers: [&str; 3], rate: &str, capacity: u32) -> Pipeline {
     Pipeline::new(&format!(
         "[source]\nkind = \"lines\"\npath = \"{}\"\non_bad = \"stop\"\n\
          [conv]\nrate = \"{rate}\"\npolicy = \"block\"\n[spool]\ncapacity = {capacity}\n\
          [log]\nsync = \"10ms\"\nsegment = \"1MiB\"\n[report]\nformat = \"json\"\ndigits = 12\n{}",
         data().display(),
-        all_edges(carrier),
+        edges(carriers),
     ))
 }
 
@@ -86,25 +86,60 @@ fn totals_at_full_speed() {
     assert_totals(&mut p, &report);
 }
 
-/// Every edge over every carrier, and every daemon killed on the way.
+const CARRIERS: [&str; 6] = ["mq", "fifo", "unix", "sysv", "tcp", "udp"];
+
+fn totals_over(all: impl IntoIterator<Item = [&'static str; 3]>) {
+    for carriers in all {
+        let begun = std::time::Instant::now();
+        killed_on_the_way(pipeline_over(carriers, "max", 4096), 4);
+        eprintln!("{carriers:?}: {:.1?}", begun.elapsed());
+    }
+}
+
+/// All edges over one carrier; every daemon killed on the way, here and below.
 #[test]
 fn totals_over_each_carrier() {
-    for carrier in ["mq", "fifo", "unix", "sysv", "tcp", "udp"] {
-        eprintln!("{carrier}");
-        killed_on_the_way(pipeline_over(carrier, "max", 2048));
-    }
+    totals_over(CARRIERS.map(|carrier| [carrier; 3]));
+}
+
+#[test]
+fn totals_with_the_edge_to_log_over_each_carrier() {
+    totals_over(CARRIERS.map(|carrier| [carrier, "shm", "shm"]));
+}
+
+#[test]
+fn totals_with_the_edge_to_stat_over_each_carrier() {
+    totals_over(CARRIERS.map(|carrier| ["shm", carrier, "shm"]));
+}
+
+#[test]
+fn totals_with_the_edge_to_report_over_each_carrier() {
+    totals_over(CARRIERS.map(|carrier| ["shm", "shm", carrier]));
+}
+
+/// As it is by default, and such that each carrier meets others on each edge.
+#[test]
+fn totals_over_mixed_carriers() {
+    totals_over([
+        ["mq", "shm", "fifo"],
+        ["sysv", "tcp", "unix"],
+        ["udp", "sysv", "mq"],
+        ["fifo", "unix", "tcp"],
+        ["tcp", "mq", "sysv"],
+        ["unix", "fifo", "udp"],
+    ]);
 }
 
 #[test]
 fn totals_though_every_daemon_is_killed() {
-    killed_on_the_way(pipeline("max", 256));
+    killed_on_the_way(pipeline("max", 256), 12);
 }
 
-fn killed_on_the_way(mut p: Pipeline) {
+fn killed_on_the_way(mut p: Pipeline, kills: u64) {
     let witness = Witness::start(&p.paths, &p.lives);
     p.start_all();
-    for step in 1..=12 {
-        let due = step * 8_000;
+    for step in 1..=kills {
+        let due = step * 96_000 / kills;
         p.wait_for("the next part is durable", BOUND, |p| p.durable() >= due || !p.is_running(Role::Conv));
         let role = Role::ALL[step as usize % 4];
         if p.is_running(role) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ipc_pipeline::carrier::{self, Lane};
+use ipc_pipeline::carrier::{self, Blind, Lane};
 use ipc_pipeline::daemon::{Context, Said};
 use ipc_pipeline::edge::{Peer, Sender};
 use ipc_pipeline::messages::Message;
@@ -14,16 +14,11 @@ use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::SpoolWriter;
 use ipc_pipeline::sys::Map;
 
-/// A lane whose room cannot be waited for is tried again after this time, and while that is in vain after twice as long each
-/// time, up to 128 times this.
-const SOON: Duration = Duration::from_micros(100);
-const DOUBLINGS_MAX: u32 = 7;
-
 /// All lanes of conv; none for edges over `shm:`.
 pub struct Pump {
     lanes: Vec<Outgoing>,
-    /// Waits in a row after which nothing could be sent.
-    in_vain: u32,
+    /// For lanes whose room cannot be waited for.
+    blind: Blind,
 }
 
 struct Outgoing {
@@ -53,7 +48,8 @@ impl Pump {
             })
         };
         let ours = [(Role::Log, edge.log), (Role::Stat, edge.stat)];
-        let mut pump = Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), in_vain: 0 };
+        let mut pump =
+            Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), blind: Blind::default() };
         pump.look();
         pump
     }
@@ -72,7 +68,7 @@ impl Pump {
         let Some(spool) = spool else { return };
         let sent: u64 = self.lanes.iter_mut().map(|lane| lane.turn(spool, now_ns)).sum();
         if sent > 0 {
-            self.in_vain = 0;
+            self.blind.moved();
         }
     }
 
@@ -84,9 +80,8 @@ impl Pump {
         }
         let fds: Vec<_> = behind().map(|lane| lane.lane.room()).collect();
         let is_blind = fds.iter().any(Option::is_none);
-        let soon = SOON * (1 << self.in_vain.min(DOUBLINGS_MAX));
-        carrier::wait(fds.into_iter().flatten(), true, if is_blind { limit.min(soon) } else { limit });
-        self.in_vain += 1;
+        let limit = if is_blind { limit.min(self.blind.next_wait()) } else { limit };
+        carrier::wait(fds.into_iter().flatten(), true, limit);
         true
     }
 }

@@ -19,6 +19,7 @@ mod unix;
 
 use std::fs::Metadata;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -200,11 +201,42 @@ fn unlink(path: &Path) -> Result<bool, (String, io::Error)> {
 
 /// Sleeps until one of these can be read (or, `room`, written) or `limit` has passed. Without any only the latter.
 pub fn wait<'f>(fds: impl IntoIterator<Item = BorrowedFd<'f>>, room: bool, limit: Duration) {
+    if limit.is_zero() {
+        return; // to give the processor away could take a whole time slice of somebody else
+    }
     let flags = if room { PollFlags::OUT } else { PollFlags::IN };
     let mut fds: Vec<PollFd> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, flags)).collect();
     let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
     // All outcomes mean the same to the caller: look again.
     let _ = poll(&mut fds, Some(&limit));
+}
+
+/// How long to wait for what cannot be waited for: no time at all at first, as the other end is at work just now; then longer
+/// and longer, so that hardly anything is spent on another end that rests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blind {
+    /// Waits in a row after which nothing had moved.
+    in_vain: u32,
+}
+
+/// So often it is tried again at once: some 20 us, in which the other end empties or fills such a queue.
+const TURNS: u32 = 50;
+/// The first real wait; each further one is twice as long, up to 128 times this.
+const SOON: Duration = Duration::from_micros(100);
+const DOUBLINGS_MAX: u32 = 7;
+
+impl Blind {
+    /// The other end is at work.
+    pub fn moved(&mut self) {
+        self.in_vain = 0;
+    }
+
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        let doublings = self.in_vain.checked_sub(TURNS);
+        self.in_vain = self.in_vain.saturating_add(1);
+        doublings.map_or(Duration::ZERO, |n| SOON * (1 << n.min(DOUBLINGS_MAX)))
+    }
 }
 
 /// What `receiver` listens at must belong to its user, and nobody else may do more with it than is meant.
@@ -240,6 +272,23 @@ fn give(path: &Path, mode: u32, owner: Option<Owner>) -> io::Result<()> {
     Ok(())
 }
 
+/// A port of the loopback interface.
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Why nobody can listen at this port of `protocol`.
+fn unheard(port: u16, protocol: &str, why: io::Error) -> CarrierError {
+    let taken = why.kind() == io::ErrorKind::AddrInUse;
+    let error = CarrierError::new("listen at", format!("{} ({protocol})", local(port)), why);
+    if taken { error.with("another program has that port: choose another one in [edge]") } else { error }
+}
+
+/// Why nothing can be sent to this port of `protocol`.
+fn unsent(port: u16, protocol: &str, why: io::Error) -> CarrierError {
+    CarrierError::new("send to", format!("{} ({protocol})", local(port)), why)
+}
+
 /// Who owns the other end of a socket of this machine is who must send.
 fn is_sender(names: &Names, receiver: Role, user: u32) -> bool {
     receiver.sender().and_then(|sender| names.owner(sender)) == Some(user)
@@ -256,6 +305,7 @@ pub struct Listening {
     receiver: Role,
     address: Address,
     inlet: Box<dyn Inlet>,
+    blind: Blind,
 }
 
 impl Listening {
@@ -265,7 +315,8 @@ impl Listening {
     /// As [`make`] and [`inlet`].
     pub fn open(names: &Names, receiver: Role, address: Address) -> Result<Option<Listening>, CarrierError> {
         let inlet = open_inlet(names, receiver, address)?;
-        Ok(inlet.map(|inlet| Listening { names: names.clone(), receiver, address, inlet }))
+        let (names, blind) = (names.clone(), Blind::default());
+        Ok(inlet.map(|inlet| Listening { names, receiver, address, inlet, blind }))
     }
 
     /// Rule E4: is the object still the one under its name? If not, it is opened again. True if that was so.
@@ -284,12 +335,12 @@ impl Listening {
 
     /// The receiving end.
     pub fn inlet(&mut self) -> &mut dyn Inlet {
-        &mut *self.inlet
+        self
     }
 
     /// Sleeps until something has come, at most for `limit`; a carrier that cannot be waited for is asked again soon.
-    pub fn wait(&self, limit: Duration) {
-        let limit = if self.can_wait() { limit } else { limit.min(BLIND) };
+    pub fn wait(&mut self, limit: Duration) {
+        let limit = if self.can_wait() { limit } else { limit.min(self.blind.next_wait()).min(BLIND_MAX) };
         wait(self.inlet.fds().into_iter().flatten(), false, limit);
     }
 
@@ -299,11 +350,34 @@ impl Listening {
     }
 }
 
-/// How long to wait for a carrier that has nothing to wait on.
-const BLIND: Duration = Duration::from_millis(1);
+/// The receiving end as it is, with an eye on whether anything comes.
+impl Inlet for Listening {
+    fn keeps_messages(&self) -> bool {
+        self.inlet.keeps_messages()
+    }
+
+    fn recv(&mut self, out: &mut [u8]) -> usize {
+        let n = self.inlet.recv(out);
+        if n > 0 {
+            self.blind.moved();
+        }
+        n
+    }
+
+    fn is_stale(&self) -> bool {
+        self.inlet.is_stale()
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.inlet.fds()
+    }
+}
+
+/// Something is on its way to who waits, so that is never longer.
+const BLIND_MAX: Duration = Duration::from_millis(1);
 
 /// How often what is gone between its making and its opening is made again: somebody removes it all the time.
-const TRIES: usize = 32;
+const TRIES: usize = 128;
 
 fn open_inlet(
     names: &Names,

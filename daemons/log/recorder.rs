@@ -437,8 +437,8 @@ impl Recorder {
             let seen = self.intake.next() - 1;
             // What cannot be waited for is on its way as soon as the spool has more.
             let is_coming =
-                |listening: &&Listening| listening.can_wait() || word.load(Ordering::Acquire) > seen;
-            if let Some(listening) = self.listening.as_ref().filter(is_coming).filter(|_| !self.straight) {
+                |listening: &&mut Listening| listening.can_wait() || word.load(Ordering::Acquire) > seen;
+            if let Some(listening) = self.listening.as_mut().filter(is_coming).filter(|_| !self.straight) {
                 return listening.wait(rest);
             }
             if self.patience.spin(word, seen) {

@@ -89,7 +89,7 @@ impl Arrivals {
     /// Number of the newest snapshot; 0: none.
     pub fn version(&self) -> u64 {
         match &self.carried {
-            Some(carried) => carried.newest.as_ref().map_or(0, |newest| newest.version),
+            Some(carried) => carried.has_come(),
             None => self.register.version(),
         }
     }
@@ -108,36 +108,35 @@ impl Arrivals {
     }
 
     /// Sleeps until there is another snapshot than `seen`, at most until `until`; `waiting` is our flag for who publishes.
-    pub fn wait(&self, seen: u64, waiting: &std::sync::atomic::AtomicU64, now: u64, until: u64) {
+    pub fn wait(&mut self, seen: u64, waiting: &std::sync::atomic::AtomicU64, now: u64, until: u64) {
         let limit = Duration::from_nanos(until.saturating_sub(now));
-        if let Some(carried) = self.carried.as_ref().filter(|carried| carried.listening.can_wait()) {
-            // What comes before there is a register stays where it is: it would wake us again and again.
-            let soon = Duration::from_nanos(LOOK_NS / 2);
-            return if self.is_there() {
-                carried.listening.wait(limit)
-            } else {
-                std::thread::sleep(limit.min(soon))
-            };
+        // What comes before there is a register stays where it is: it would wake us again and again.
+        let (is_there, version) = (self.is_there(), self.register.version());
+        if let Some(carried) = self.carried.as_mut().filter(|_| is_there) {
+            // A carrier that cannot be waited for brings what has been published.
+            if carried.listening.can_wait() || carried.has_come() < version {
+                return carried.listening.wait(limit);
+            }
         }
-        // What is published is on its way, if a carrier that cannot be waited for brings it.
-        let known = if self.carried.is_some() { self.register.version() } else { seen };
+        let known = if self.carried.is_some() { version } else { seen };
         match self.register.version_word() {
             Some(word) if ring::may_sleep(waiting, word, known, || ()) => sys::wait(word, known, limit),
             Some(_) => {}
-            None => sys::sleep_until(now + LOOK_NS / 2),
+            None => sys::sleep_until(until.min(now + LOOK_NS / 2)),
         }
         ring::awake(waiting);
-        if self.carried.is_some() {
-            std::thread::sleep(limit.min(Duration::from_millis(1)));
-        }
     }
 }
 
 impl Carried {
+    /// Number of the newest snapshot that has come; 0: none.
+    fn has_come(&self) -> u64 {
+        self.newest.as_ref().map_or(0, |newest| newest.version)
+    }
+
     /// What has been said a while ago and does not come is read where it was said.
     fn look_at_register(&mut self, register: &RegisterReader<Shm>) {
-        let has_come = self.newest.as_ref().map_or(0, |newest| newest.version);
-        self.late = if has_come < self.awaited { self.late + 1 } else { 0 };
+        self.late = if self.has_come() < self.awaited { self.late + 1 } else { 0 };
         if self.late > LATE_MAX {
             self.newest = register.read().or(self.newest.take());
             self.late = 0;

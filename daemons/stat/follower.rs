@@ -127,6 +127,11 @@ impl Reloads for Follower {
     }
 }
 
+/// The spool, if it is of this record and epoch.
+fn current(spool: &Option<SpoolReader<Map>>, of: (u64, u32)) -> Option<&SpoolReader<Map>> {
+    spool.as_ref().filter(|spool| (spool.header().log_id, spool.header().epoch) == of)
+}
+
 fn checkpoint_ns(config: &Config) -> u64 {
     config.stat.checkpoint.as_nanos() as u64
 }
@@ -269,14 +274,15 @@ impl Follower {
 
     /// Takes what has come by the carrier. Only log says which epoch is in force: what came of one that was given up is void.
     fn receive(&mut self) {
-        let Some(carried) = &mut self.carried else { return };
-        let Some(epoch) = self.log.get().map(|log| log.epoch()) else { return };
+        let (Some(carried), Some(epoch)) = (&mut self.carried, self.log.get().map(|log| log.epoch())) else {
+            return;
+        };
         let of = (self.log_id, epoch);
         if carried.begin(of, self.fold.n) {
             self.page.begin(self.fold.n, page::new_session(), std::process::id().into(), sys::wall_ns());
         }
         carried.skip_to(self.fold.n);
-        carried.receive(self.spool.as_ref().filter(|s| (s.header().log_id, s.header().epoch) == of));
+        carried.receive(current(&self.spool, of));
         self.page.set_received(carried.received());
     }
 
@@ -372,21 +378,24 @@ impl Follower {
             self.page.set_received(self.fold.n);
         }
         self.page.set_durable(self.fold.n);
+        self.page.set_identity(self.log_id, self.fold.epoch);
         folded > 0
     }
 
     /// Of what has come by the carrier, if it has.
     fn read_carried(&mut self, wanted: usize) -> bool {
-        let Some(carried) = &mut self.carried else { return false };
-        carried.read(self.fold.n + 1, wanted, &mut self.buffer) > 0
+        let (Some(carried), Some(epoch)) = (&mut self.carried, self.log.get().map(|log| log.epoch())) else {
+            return false;
+        };
+        let spool = current(&self.spool, (self.log_id, epoch));
+        carried.read(self.fold.n + 1, wanted, spool, &mut self.buffer) > 0
     }
 
     /// From the spool, if the entries are still there. Only log says which epoch is in force: in a spool that was given up,
     /// other entries stand under numbers that the record has used since.
     fn read_spool(&mut self, wanted: usize) -> bool {
         let Some(epoch) = self.log.get().map(|log| log.epoch()) else { return false };
-        let ours = |s: &&SpoolReader<Map>| (s.header().log_id, s.header().epoch) == (self.log_id, epoch);
-        let Some(spool) = self.spool.as_ref().filter(ours) else { return false };
+        let Some(spool) = current(&self.spool, (self.log_id, epoch)) else { return false };
         self.buffer.resize(wanted * LEN, 0);
         let n = read_window(spool, self.fold.n + 1, spool.header().epoch, &mut self.buffer);
         self.buffer.truncate(n * LEN);
@@ -480,7 +489,7 @@ impl Follower {
     }
 
     /// Sleeps until more is durable, at most for `rest`.
-    fn sleep(&mut self, rest: Duration) {
+    fn sleep(&mut self, mut rest: Duration) {
         self.counts.woken += 1;
         let soon = Duration::from_nanos(LOOK_NS / 10);
         let Some(log) = self.log.get().filter(|_| self.log_id != 0) else {
@@ -489,9 +498,11 @@ impl Follower {
         if log.durable().is_none_or(|durable| durable > self.fold.n) {
             return std::thread::sleep(soon); // it is durable, but cannot be read now
         }
-        // What has come waits to become durable; without any we wait for it, if that can be done.
-        if self.carried.as_ref().is_some_and(|carried| carried.is_empty() && carried.wait(rest)) {
-            return;
+        if let Some(carried) = &mut self.carried {
+            match carried.wait(rest) {
+                Some(limit) => rest = limit,
+                None => return,
+            }
         }
         // ipc-log rings after every commit without asking who sleeps.
         sys::wait(log.durable_word(), self.fold.n, rest);

@@ -6,6 +6,8 @@ mod carriers;
 mod compressed;
 mod latency;
 mod pipeline;
+#[path = "../../daemons/ctl/bench/probe.rs"]
+#[allow(dead_code)] // `bench` uses more of it
 mod probe;
 mod ring;
 mod statistics;

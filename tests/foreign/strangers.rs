@@ -67,12 +67,12 @@ fn posix_ipc_steals() {
 }
 
 #[test]
-fn junk_by_the_number_of_a_system_v_queue() {
+fn junk_by_the_key_of_a_system_v_queue() {
     junk_is_refused("sysv");
 }
 
 #[test]
-fn theft_by_the_number_of_a_system_v_queue() {
+fn theft_by_the_key_of_a_system_v_queue() {
     a_thief_costs_nothing("sysv");
 }
 
@@ -92,16 +92,16 @@ fn python_sends_junk_to_sockets() {
     junk_is_refused("unix");
 }
 
-/// What sysv_ipc can do with a number: its receiver makes another queue, and all goes on.
+/// What sysv_ipc can do with a key: its receiver makes another queue, and all goes on.
 #[test]
 fn sysv_ipc_removes_queues() {
     let (mut p, _) = working(["sysv", "sysv", "sysv"]);
     for role in RECEIVERS {
         let file = place(&p, "sysv", role);
-        let number = || std::fs::read_to_string(&file).unwrap_or_default();
-        let old = number();
+        let key = || std::fs::read_to_string(&file).unwrap_or_default();
+        let old = key();
         stranger(&p, &["remove", old.trim()]);
-        p.wait_for("there is another queue", BOUND, |_| !number().is_empty() && number() != old);
+        p.wait_for("there is another queue", BOUND, |_| !key().is_empty() && key() != old);
     }
     goes_on(&mut p);
     conclude(&mut p);

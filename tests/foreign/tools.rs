@@ -12,7 +12,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     output_of(command)
 }
 
-fn number(p: &Pipeline, role: Role) -> String {
+fn key(p: &Pipeline, role: Role) -> String {
     fs::read_to_string(place(p, "sysv", role)).unwrap().trim().to_owned()
 }
 
@@ -21,11 +21,12 @@ fn ipcs_and_lsipc_show_our_queues() {
     let (mut p, _) = working(["sysv", "sysv", "sysv"]);
     let user = run("id", &["-un"]);
     for role in RECEIVERS {
-        let number = number(&p, role);
+        let key = key(&p, role);
         let ipcs = run("ipcs", &["-q"]);
         let mut lines = ipcs.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let line = lines.find(|words| words.get(1) == Some(&number.as_str())).expect("ipcs -q shows it");
-        assert_eq!(line[..4], ["0x00000000", &number, user.trim(), "600"], "{ipcs}");
+        let line = lines.find(|words| words.first() == Some(&key.as_str())).expect("ipcs -q shows it");
+        assert_eq!(line[2..4], [user.trim(), "600"], "{ipcs}");
+        let number = line[1];
         let columns = ["--queues", "--noheadings", "--raw", "--output=ID,PERMS,OWNER"];
         let lsipc = run("lsipc", &columns);
         let wanted = format!("{number} rw------- {}", user.trim());

@@ -6,9 +6,14 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
-/// The `[edge]` section with all three edges on this carrier, each port free at this moment.
+/// The `[edge]` section with all three edges on this carrier.
 pub fn all_edges(carrier: &str) -> String {
-    let [log, stat, report] = std::array::from_fn(|_| address(carrier));
+    edges([carrier; 3])
+}
+
+/// The `[edge]` section with log, stat and report each on a carrier, each port free at this moment.
+pub fn edges(carriers: [&str; 3]) -> String {
+    let [log, stat, report] = carriers.map(address);
     format!("[edge]\nlog = \"{log}\"\nstat = \"{stat}\"\nreport = \"{report}\"\n")
 }
 
@@ -32,8 +37,10 @@ impl Pipeline {
         format!("/ipc-pipeline@{}.{}", self.name, role.name())
     }
 
-    fn sysv(&self, role: Role) -> PathBuf {
-        self.run_dir().join(format!("{}.sysv", role.name()))
+    /// The System V queue whose key the run directory says.
+    pub fn system_v_queue(&self, role: Role) -> Option<MessageQueue> {
+        let text = fs::read_to_string(self.run_dir().join(format!("{}.sysv", role.name()))).ok()?;
+        MessageQueue::find(i32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()?).ok()
     }
 
     /// The message queues that there are; their file system need not be mounted.
@@ -46,8 +53,7 @@ impl Pipeline {
     /// Takes away what a role listens at, whatever that is.
     pub fn delete_inlet(&self, role: Role) {
         let _ = posixmq::remove_queue(&self.queue(role));
-        let id = fs::read_to_string(self.sysv(role)).ok().and_then(|text| text.trim().parse().ok());
-        let _ = id.map(|id| MessageQueue::of(id).remove());
+        let _ = self.system_v_queue(role).map(|queue| queue.remove());
         for path in [format!("{}.fifo", role.name()), format!("{}/socket", role.name())] {
             let _ = fs::remove_file(self.run_dir().join(path));
         }

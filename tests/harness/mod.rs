@@ -9,7 +9,7 @@ mod judge;
 mod shm;
 mod witness;
 
-pub use edges::{all_edges, free_port};
+pub use edges::{all_edges, edges, free_port};
 pub use foreground::{Foreground, Process, process, processes, signal_pid, value, wait_until, write_to};
 pub use judge::{entries, samples};
 pub use shm::{Page, Paths, Spool, snapshot_rows};

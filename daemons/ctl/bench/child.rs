@@ -43,7 +43,7 @@ fn work(mechanism: &'static dyn Mechanism, word: &str) -> io::Result<Infallible>
     end_with_the_bench(mechanism, word.to_owned());
     let (line, fds) = hear(io::stdin())?;
     let (job, side, peer) = Job::read(&line).ok_or(io::ErrorKind::InvalidInput)?;
-    probe::pin(side);
+    probe::pin(side as usize);
     let end = End { side, fds, word: word.to_owned(), peer, load: job.load() };
     let mut port = mechanism.join(end)?;
     tell(io::stdin(), "ready", &[])?;

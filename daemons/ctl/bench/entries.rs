@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ipc_pipeline::address::Address;
-use ipc_pipeline::carrier::{self, Lane, Listening};
+use ipc_pipeline::carrier::{self, Blind, Lane, Listening};
 use ipc_pipeline::edge::{Inlet, Outlet, Peer, Receiver, Sender, Sent, TURN_BYTES, Truth};
 use ipc_pipeline::entry::LEN;
 use ipc_pipeline::names::{Names, Role};
@@ -23,8 +23,6 @@ use super::memory::{Words, other, publish, reader, two_spools, unpack, writer};
 
 /// Both ends find each other within this.
 const MEET: Duration = Duration::from_secs(5);
-/// Room that cannot be waited for is looked for again after this.
-const SOON: Duration = Duration::from_micros(100);
 /// Who waits for the other end looks again after this.
 const NAP: Duration = Duration::from_millis(20);
 
@@ -126,7 +124,13 @@ impl Mechanism for Carried {
         let next = ring::accepted(reader.ring()) + 1;
         words.received(end.side).store(next - 1, Ordering::Release);
         Ok(Box::new(EntryPort {
-            sending: Sending { lane, sender: Sender::new(SENT_TO, false), writer, values: Vec::new() },
+            sending: Sending {
+                lane,
+                sender: Sender::new(SENT_TO, false),
+                blind: Blind::default(),
+                writer,
+                values: Vec::new(),
+            },
             receiving: Receiving {
                 listening,
                 receiver: Receiver::new(1, next),
@@ -175,6 +179,7 @@ struct EntryPort {
 struct Sending {
     lane: Lane,
     sender: Sender,
+    blind: Blind,
     writer: SpoolWriter<Map>,
     values: Vec<i32>,
 }
@@ -187,12 +192,16 @@ impl Sending {
         let mut counted = CountedOutlet { outlet, calls: 0 };
         let range = (self.writer.tail(), self.writer.head());
         let sent = self.sender.turn(&mut counted, &peer, self.writer.ring(), range, sys::monotonic_ns());
+        if sent.is_ok_and(|sent| sent > 0) {
+            self.blind.moved();
+        }
         sent.map(|_| counted.calls).map_err(|_| gone())
     }
 
-    fn wait(&self) -> u32 {
+    fn wait(&mut self) -> u32 {
         let room = self.lane.room();
-        carrier::wait(room, true, if room.is_some() { NAP } else { SOON });
+        let limit = if room.is_some() { NAP } else { self.blind.next_wait() };
+        carrier::wait(room, true, limit);
         1
     }
 }

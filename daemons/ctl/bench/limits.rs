@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ipc_pipeline::sys;
 
-use super::mechanism::Side;
 use super::probe;
 
 /// Fits the second-level cache of every processor.
@@ -82,7 +81,7 @@ fn futex(time: Duration) -> f64 {
         sys::wake(word);
     };
     let ask = || {
-        probe::pin(Side::First);
+        probe::pin(0);
         let mut turn = 0;
         let ns = ns_each(time, || {
             tell(&there, turn + 1);
@@ -93,7 +92,7 @@ fn futex(time: Duration) -> f64 {
         ns / 2.0
     };
     let answer = || {
-        probe::pin(Side::Second);
+        probe::pin(1);
         let mut seen = 0;
         loop {
             sleep_while(&there, seen);

@@ -7,8 +7,6 @@ use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::mechanism::Side;
-
 /// A round trip of a cache line below this, ns, is near: the two classes seen on virtual machines are 62-130 and 325-570.
 const NEAR_NS: f64 = 200.0;
 
@@ -24,11 +22,11 @@ pub fn is_pinned() -> bool {
     processors().is_some()
 }
 
-/// Binds this thread to the processor of a side, if there are two.
-pub fn pin(side: Side) {
+/// Binds this thread to the processor of a side, 0 or 1, if there are two.
+pub fn pin(side: usize) {
     let Some((first, second)) = processors() else { return };
     let mut set = CpuSet::new();
-    set.set(if side == Side::First { first } else { second });
+    set.set(if side == 0 { first } else { second });
     let _ = sched_setaffinity(None, &set); // a figure of an unbound thread is still one
 }
 
@@ -38,7 +36,7 @@ pub fn round_trip_ns() -> Option<f64> {
     processors()?;
     let word = AtomicU64::new(0);
     let ask = || {
-        pin(Side::First);
+        pin(0);
         let mut begun = Instant::now();
         for turn in 0..TURNS {
             if turn == TURNS / 10 {
@@ -50,7 +48,7 @@ pub fn round_trip_ns() -> Option<f64> {
         begun.elapsed().as_nanos() as f64 / (TURNS - TURNS / 10) as f64
     };
     let answer = || {
-        pin(Side::Second);
+        pin(1);
         for turn in 0..TURNS {
             spin_until(&word, 2 * turn + 1);
             word.store(2 * turn + 2, Ordering::Release);

@@ -1,5 +1,5 @@
-//! `sysv:`, a System V message queue: messages kept together and in order, in a queue that has a number and no name. The
-//! number stands in a file of the run directory, so that it can be found, and nobody can guess a key.
+//! `sysv:`, a System V message queue: messages kept together and in order, in a queue that has a key and no name. The key
+//! is random, and stands in a file of the run directory before there is a queue: so a kill leaves none that nobody finds.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -11,22 +11,48 @@ use rustix::io::Errno;
 use super::{CarrierError, MESSAGE, Owner, check_owner, give, look, unlink, user_of};
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role, Scope};
-use crate::sys::MessageQueue;
+use crate::sys::{MessageQueue, QueueState};
 
-/// Makes the queue and the file that says its number. A file whose queue is gone is of no use and replaced.
+/// Tries to make a queue: of two billion keys hardly any is taken, and nobody takes the file away all the time.
+const TRIES: usize = 32;
+
+/// Makes the file that says the key, and the queue. A file whose queue is gone, or not ours, is of no use and replaced.
 pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), CarrierError> {
     let path = names.sysv(receiver);
-    if queue(&path).is_ok_and(|queue| queue.state().is_ok()) {
-        return Ok(());
-    }
     let fault = |why: io::Error| refused("make the System V queue of", &path, why);
-    let queue = MessageQueue::new().map_err(fault)?;
+    for _ in 0..TRIES {
+        if is_made(names, receiver).map_err(fault)? || create(names, &path, owner).map_err(fault)? {
+            return Ok(());
+        }
+    }
+    Err(fault(Errno::NOENT.into()))
+}
+
+/// Is the queue there? One that was made and not given to its owner, for a kill came between, is removed.
+fn is_made(names: &Names, receiver: Role) -> io::Result<bool> {
+    let found = key_in(&names.sysv(receiver)).and_then(|key| find(names, receiver, key));
+    match found {
+        Err(_) => Ok(false),
+        Ok((_, state)) if Some(state.user) == names.owner(receiver) => Ok(true),
+        Ok((queue, _)) => queue.remove().map(|()| false),
+    }
+}
+
+/// A queue under a new key. False: another queue has this key, or the file went while the queue was made; nothing is left then.
+fn create(names: &Names, path: &Path, owner: Option<Owner>) -> io::Result<bool> {
+    let key = fastrand::i32(1..);
+    write(path, key, owner)?;
+    let queue = match MessageQueue::create(key) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made?,
+    };
     let (user, group) = owner.map_or((None, None), |owner| (Some(owner.user), Some(owner.group)));
-    let made = queue.give(user, group, queue_mode(names)).and_then(|()| write(&path, queue.id(), owner));
-    made.map_err(|why| {
-        let _ = queue.remove();
-        fault(why)
-    })
+    let given = queue.give(user, group, queue_mode(names));
+    let is_named = key_in(path).ok() == Some(key);
+    if given.is_err() || !is_named {
+        let _ = queue.remove(); // it may be gone already
+    }
+    given.map(|()| is_named)
 }
 
 /// Who sends must be able to ask for the queue's state, which takes the right to read it.
@@ -37,57 +63,88 @@ fn queue_mode(names: &Names) -> u32 {
     }
 }
 
-/// The file appears whole, so whoever reads it reads a number.
-fn write(path: &Path, id: i32, owner: Option<Owner>) -> io::Result<()> {
-    let new = path.with_extension("sysv.new");
-    std::fs::write(&new, format!("{id}\n"))?;
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("sysv.new")
+}
+
+/// The file appears whole, so whoever reads it reads a key: as `ipcs -q` shows it.
+fn write(path: &Path, key: i32, owner: Option<Owner>) -> io::Result<()> {
+    let new = unfinished(path);
+    std::fs::write(&new, format!("{key:#010x}\n"))?;
     give(&new, if owner.is_some() { 0o640 } else { 0o600 }, owner)?;
     std::fs::rename(&new, path)
 }
 
+/// Was the queue removed since it was found?
+fn is_gone(why: &io::Error) -> bool {
+    matches!(Errno::from_io_error(why), Some(Errno::INVAL | Errno::IDRM))
+}
+
 fn refused(what: &'static str, path: &Path, why: io::Error) -> CarrierError {
-    let errno = why.raw_os_error().map(Errno::from_raw_os_error);
-    let full = errno == Some(Errno::NOSPC);
-    // The number is that of no queue any more: to be made again.
-    let gone = matches!(errno, Some(Errno::INVAL | Errno::IDRM));
-    let why = if gone { io::Error::new(io::ErrorKind::NotFound, why) } else { why };
+    let errno = Errno::from_io_error(&why);
+    // To be made again.
+    let why = if is_gone(&why) { io::Error::new(io::ErrorKind::NotFound, why) } else { why };
     let error = CarrierError::new(what, path.display(), why);
-    if full {
-        error.with("the machine has as many queues as kernel.msgmni allows: `ipcs -q` lists them")
-    } else {
-        error
+    match errno {
+        Some(Errno::NOSPC) => {
+            error.with("the machine has as many queues as kernel.msgmni allows: `ipcs -q` lists them")
+        }
+        Some(Errno::NOSYS) => error.with("this kernel has no System V queues: choose another carrier"),
+        _ => error,
     }
 }
 
-/// The queue whose number stands in the file.
-fn queue(path: &Path) -> io::Result<MessageQueue> {
+/// The key that stands in the file.
+fn key_in(path: &Path) -> io::Result<i32> {
     let text = std::fs::read_to_string(path)?;
-    let id = text.trim_end().parse().ok().filter(|id| *id >= 0);
-    id.map(MessageQueue::of)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is no number in it; remove it"))
+    let key = text.trim_end().strip_prefix("0x").and_then(|digits| i32::from_str_radix(digits, 16).ok());
+    key.filter(|key| *key > 0)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "there is no key in it; remove it"))
 }
 
-/// Bytes that wait in the queue; `None`: there is none.
+/// The queue with this key, if it was made for the receiver: by its user, or by the superuser for the machine. Everybody sees
+/// all keys, may make a queue under one that is free, and give it to anybody: so its owner alone says nothing.
+fn find(names: &Names, receiver: Role, key: i32) -> io::Result<(MessageQueue, QueueState)> {
+    let queue = MessageQueue::find(key)?;
+    let state = queue.state()?;
+    let maker = match names.scope() {
+        Scope::User => names.owner(receiver),
+        Scope::System => Some(0),
+    };
+    if Some(state.creator) == maker { Ok((queue, state)) } else { Err(Errno::NOENT.into()) }
+}
+
+/// Bytes that wait in the queue; 0 if there is only its file. `None`: there is nothing.
 pub fn waiting(names: &Names, receiver: Role) -> Option<u64> {
-    queue(&names.sysv(receiver)).ok()?.state().ok().map(|state| state.bytes)
+    let path = names.sysv(receiver);
+    let found = key_in(&path).and_then(|key| find(names, receiver, key));
+    let is_file = || look(&path).or_else(|_| look(&unfinished(&path))).is_ok();
+    found.map(|(_, state)| state.bytes).ok().or_else(|| is_file().then_some(0))
 }
 
+/// The queue goes before the file, so that a kill leaves none that nobody finds; and once more behind it, as somebody may have
+/// been about to make it.
 pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
     let path = names.sysv(receiver);
-    // Only what is ours is removed: the number may be that of another queue by now.
-    if let Ok(queue) = queue(&path)
-        && let Ok(state) = queue.state()
-        && check_owner(names, receiver, state.user, state.mode & !(queue_mode(names) & 0o040)).is_ok()
-    {
-        queue
-            .remove()
-            .map_err(|why| CarrierError::new("remove the System V queue of", path.display(), why))?;
+    let key = key_in(&path).ok();
+    let remove_queue = || {
+        let Some((queue, _)) = key.and_then(|key| find(names, receiver, key).ok()) else { return Ok(()) };
+        match queue.remove() {
+            Err(e) if !is_gone(&e) => Err(refused("remove the System V queue of", &path, e)),
+            _ => Ok(()),
+        }
+    };
+    remove_queue()?;
+    let mut removed = false;
+    for file in [unfinished(&path), path.clone()] {
+        removed |= unlink(&file).map_err(|(path, why)| CarrierError::new("remove", path, why))?;
     }
-    unlink(&path).map_err(|(path, why)| CarrierError::new("remove", path, why))
+    remove_queue().map(|()| removed)
 }
 
 struct Known {
     path: PathBuf,
+    key: i32,
     queue: MessageQueue,
     /// What the queue holds at most, in bytes.
     room: u64,
@@ -103,15 +160,17 @@ impl Known {
         }
         let (user, mode) = user_of(&meta);
         check_owner(names, receiver, user, mode & !0o040).map_err(fault)?;
-        let queue = queue(&path).map_err(fault)?;
-        let state = queue.state().map_err(fault)?;
+        let key = key_in(&path).map_err(fault)?;
+        let (queue, state) = find(names, receiver, key).map_err(fault)?;
+        if Some(state.user) != names.owner(receiver) {
+            return Err(fault(Errno::NOENT.into())); // made, and not yet given to its owner
+        }
         check_owner(names, receiver, state.user, state.mode & !(queue_mode(names) & 0o040)).map_err(fault)?;
-        Ok(Known { queue, room: state.room, path })
+        Ok(Known { key, queue, room: state.room, path })
     }
 
     fn is_stale(&self) -> bool {
-        let same = queue(&self.path).is_ok_and(|queue| queue.id() == self.queue.id());
-        !same || self.queue.state().is_err()
+        key_in(&self.path).ok() != Some(self.key) || self.queue.state().is_err()
     }
 }
 
@@ -143,6 +202,17 @@ impl Inlet for Receiving {
     }
 }
 
+/// The largest message of whole rows, 512 bytes each, of which two fit into a queue with so much `room`, and of which the kernel
+/// allows one (`most`); or what to do if there is none.
+fn largest(room: usize, most: usize) -> Result<usize, &'static str> {
+    let [of_room, of_most] = [room / 2, most].map(|bytes| bytes.min(MESSAGE) & !511);
+    match of_room.min(of_most) {
+        0 if of_room == 0 => Err("kernel.msgmnb must be 1024 at least, 16384 is usual"),
+        0 => Err("kernel.msgmax must be 512 at least, 8192 is usual"),
+        bytes => Ok(bytes),
+    }
+}
+
 /// The sending end.
 pub struct Sending {
     open: Known,
@@ -152,13 +222,11 @@ pub struct Sending {
 impl Sending {
     pub fn open(names: &Names, receiver: Role) -> Result<Sending, CarrierError> {
         let open = Known::open(names, receiver)?;
-        // Two messages fit at least, whatever kernel.msgmnb says; whole rows of 512 bytes.
-        let message_max = MESSAGE.min(open.room as usize / 2) & !511;
-        if message_max == 0 {
-            let why = io::Error::other(format!("it holds {} bytes only", open.room));
-            let error = CarrierError::new("use the System V queue of", open.path.display(), why);
-            return Err(error.with("kernel.msgmnb must be 1024 at least, 16384 is usual"));
-        }
+        let message_max = largest(open.room as usize, MessageQueue::message_max().unwrap_or(MESSAGE));
+        let message_max = message_max.map_err(|remedy| {
+            let why = io::Error::other("there is no room for a message of 512 bytes");
+            CarrierError::new("use the System V queue of", open.path.display(), why).with(remedy)
+        })?;
         Ok(Sending { open, message_max })
     }
 }
@@ -182,5 +250,20 @@ impl Outlet for Sending {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_makes_messages_smaller_or_is_named() {
+        assert_eq!(largest(16_384, 8_192), Ok(MESSAGE));
+        assert_eq!(largest(4_096, 8_192), Ok(2_048));
+        assert_eq!(largest(16_384, 1_500), Ok(1_024));
+        assert!(largest(1_000, 8_192).is_err_and(|remedy| remedy.contains("kernel.msgmnb")));
+        assert!(largest(16_384, 500).is_err_and(|remedy| remedy.contains("kernel.msgmax")));
+        assert!(MessageQueue::message_max().unwrap() > 0);
     }
 }

@@ -1,27 +1,32 @@
 //! `tcp:PORT`, a stream of bytes over the loopback interface. Anybody on the machine can knock at a port, so the kernel is
 //! asked whose connection it is, and there is one at a time.
+//!
+//! A connection is not waited for: who sends looks again.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{CarrierError, is_sender};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+
+use super::{CarrierError, is_sender, local, unheard, unsent, wait};
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role};
 
 /// Bytes given to the kernel at once: what a turn of the receiver takes.
 const MESSAGE: usize = 32 * 1024;
-/// The loopback interface answers at once, or never.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// A connection that is not there by then is begun anew: a listener with too many callers answers nobody, and the kernel would
+/// ask again only after a second, then after two, then four.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The loopback interface says at once that nobody listens, as a rule.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Connections looked at in one turn.
 const KNOCKS_MAX: usize = 8;
-
-fn address(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
 
 /// The receiving end.
 pub struct Receiving {
@@ -33,16 +38,8 @@ pub struct Receiving {
 
 impl Receiving {
     pub fn open(names: &Names, receiver: Role, port: u16) -> Result<Receiving, CarrierError> {
-        let fault = |why: io::Error| {
-            let taken = why.kind() == ErrorKind::AddrInUse;
-            let error = CarrierError::new("listen at", format!("127.0.0.1:{port} (TCP)"), why);
-            if taken {
-                error.with("another program has that port: choose another one in [edge]")
-            } else {
-                error
-            }
-        };
-        let listener = TcpListener::bind(address(port)).map_err(fault)?;
+        let fault = |why| unheard(port, "TCP", why);
+        let listener = TcpListener::bind(local(port)).map_err(fault)?;
         listener.set_nonblocking(true).map_err(fault)?;
         Ok(Receiving { names: names.clone(), receiver, listener, connection: None })
     }
@@ -129,6 +126,7 @@ impl Inlet for Receiving {
 /// The sending end.
 pub struct Sending {
     connection: TcpStream,
+    begun: Instant,
     /// Of the last message, what the kernel has not taken yet; from `at` on.
     rest: Vec<u8>,
     at: usize,
@@ -136,11 +134,8 @@ pub struct Sending {
 
 impl Sending {
     pub fn open(port: u16) -> Result<Sending, CarrierError> {
-        let fault = |why: io::Error| CarrierError::new("connect to", format!("127.0.0.1:{port} (TCP)"), why);
-        let connection = TcpStream::connect_timeout(&address(port), PATIENCE).map_err(fault)?;
-        connection.set_nodelay(true).map_err(fault)?;
-        connection.set_nonblocking(true).map_err(fault)?;
-        Ok(Sending { connection, rest: Vec::new(), at: 0 })
+        let connection = begin(port).map_err(|why| unsent(port, "TCP", why))?;
+        Ok(Sending { connection, begun: Instant::now(), rest: Vec::new(), at: 0 })
     }
 
     /// Gives the kernel what is left of the last message.
@@ -158,6 +153,27 @@ impl Sending {
         self.at = 0;
         Sent::Sent
     }
+}
+
+/// A connection that is there, or on its way: until then it takes nothing, and is full.
+fn begin(port: u16) -> io::Result<TcpStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &local(port)) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            wait([socket.as_fd()], true, AT_ONCE);
+            sockopt::socket_error(&socket)??;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    let connection = TcpStream::from(socket);
+    // Where nobody listens the kernel may choose that very port for our own end, and connects us to ourselves.
+    if connection.local_addr()? == local(port) {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
+    connection.set_nodelay(true)?;
+    Ok(connection)
 }
 
 impl Outlet for Sending {
@@ -182,8 +198,9 @@ impl Outlet for Sending {
         }
     }
 
+    /// A port has no name that could be taken away.
     fn is_stale(&self) -> bool {
-        false
+        self.connection.peer_addr().is_err() && self.begun.elapsed() > PATIENCE
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -201,15 +218,15 @@ mod tests {
             0: 0100007F:C889 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n   \
             1: 0100007F:C889 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 2 1\n   \
             2: 0100007F:9C40 0100007F:C889 01 00000000:00000000 00:00000000 00000000  1000        0 3 1\n";
-        assert_eq!(user_in(table, address(40000), address(51337)), Some(1000));
-        assert_eq!(user_in(table, address(51337), address(40000)), Some(0));
-        assert_eq!(user_in(table, address(40001), address(51337)), None);
-        assert_eq!(user_in("", address(40000), address(51337)), None);
+        assert_eq!(user_in(table, local(40000), local(51337)), Some(1000));
+        assert_eq!(user_in(table, local(51337), local(40000)), Some(0));
+        assert_eq!(user_in(table, local(40001), local(51337)), None);
+        assert_eq!(user_in("", local(40000), local(51337)), None);
     }
 
     #[test]
     fn a_connection_of_ours_is_ours() {
-        let listener = TcpListener::bind(address(0)).unwrap();
+        let listener = TcpListener::bind(local(0)).unwrap();
         let ours = listener.local_addr().unwrap();
         let _connection = TcpStream::connect(ours).unwrap();
         let (_accepted, peer) = listener.accept().unwrap();

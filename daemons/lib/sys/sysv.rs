@@ -17,6 +17,8 @@ const MESSAGE_MAX: usize = 8192;
 pub struct QueueState {
     /// The owner's user.
     pub user: u32,
+    /// The user who made it, who keeps an owner's rights for ever.
+    pub creator: u32,
     /// Its mode.
     pub mode: u32,
     /// Bytes that it holds at most.
@@ -46,6 +48,25 @@ impl MessageQueue {
         Ok(MessageQueue::of(id))
     }
 
+    /// A new queue of this user under a key that no queue has, for nobody else. `key` is not 0.
+    ///
+    /// # Errors
+    /// AlreadyExists: there is one with this key. ENOSPC: the machine has as many as it may have.
+    pub fn create(key: i32) -> io::Result<MessageQueue> {
+        // SAFETY: a plain system call with numbers.
+        let id = result(unsafe { libc::msgget(key, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) })?;
+        Ok(MessageQueue::of(id))
+    }
+
+    /// The queue with this key, whoever has made it.
+    ///
+    /// # Errors
+    /// NotFound: there is none.
+    pub fn find(key: i32) -> io::Result<MessageQueue> {
+        // SAFETY: a plain system call with numbers.
+        result(unsafe { libc::msgget(key, 0) }).map(MessageQueue::of)
+    }
+
     /// The queue of this number, whether there is one or not.
     pub fn of(id: i32) -> MessageQueue {
         MessageQueue { id, message: Box::new(Message { kind: 1, bytes: [0; MESSAGE_MAX] }) }
@@ -54,6 +75,18 @@ impl MessageQueue {
     /// Its number.
     pub fn id(&self) -> i32 {
         self.id
+    }
+
+    /// Bytes of one message at most, as the kernel allows it now (kernel.msgmax).
+    ///
+    /// # Errors
+    /// ENOSYS: this kernel has no such queues.
+    pub fn message_max() -> io::Result<usize> {
+        // SAFETY: plain numbers, for which zeros are valid.
+        let mut info: libc::msginfo = unsafe { std::mem::zeroed() };
+        // SAFETY: for this command the kernel writes one msginfo, which `info` is.
+        result(unsafe { libc::msgctl(0, libc::MSG_INFO, std::ptr::from_mut(&mut info).cast()) })?;
+        Ok(usize::try_from(info.msgmax).unwrap_or(0))
     }
 
     fn read_state(&self) -> io::Result<libc::msqid_ds> {
@@ -72,6 +105,7 @@ impl MessageQueue {
         let is = self.read_state()?;
         Ok(QueueState {
             user: is.msg_perm.uid,
+            creator: is.msg_perm.cuid,
             mode: is.msg_perm.mode.into(),
             room: is.msg_qbytes,
             bytes: is.__msg_cbytes,

@@ -1,0 +1,77 @@
+//! What stat is sent over a carrier: most of it need not be read in the record, and what was damaged since it came is not
+//! folded.
+#![forbid(unsafe_code)]
+
+mod checker;
+mod harness;
+
+use checker::{check_record, check_statistics};
+use harness::{Page, Pipeline, Role, Spool, Witness, snapshot_rows};
+use rustix::process::Signal;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Thousands of entries wait for the disk at a time, far more than a carrier holds.
+#[test]
+fn stat_empties_its_carrier_while_entries_wait_for_the_disk() {
+    for carrier in ["mq", "fifo", "unix", "sysv"] {
+        let mut p = Pipeline::new(&format!(
+            "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"200 kHz\"\n[spool]\ncapacity = 65536\n\
+             [log]\nsync = \"100ms\"\n[edge]\nlog = \"shm:\"\nstat = \"{carrier}:\"\nreport = \"shm:\"\n"
+        ));
+        p.start_all();
+        let count = |p: &Pipeline| (p.counter(Role::Stat, "folded"), p.counter(Role::Stat, "replayed"));
+        p.wait_for("it runs", BOUND, |p| p.folded() > 20_000);
+        // On a busy machine stat itself may come too late for a while: one stretch of many must do.
+        let kept_up = (0..12).any(|_| {
+            let (folded, replayed) = count(&p);
+            p.wait_for("it goes on", BOUND, |p| p.folded() > folded + 50_000);
+            let (folded_then, replayed_then) = count(&p);
+            let (folded, replayed) = (folded_then - folded, replayed_then - replayed);
+            eprintln!("{carrier}: {replayed} of {folded} were read in the record");
+            replayed * 3 < folded
+        });
+        assert!(kept_up, "{carrier}: most was read in the record{}", p.state());
+        [Role::Conv, Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+        p.remove_objects();
+        p.assert_nothing_left();
+    }
+}
+
+/// An entry reaches stat whole, and its slot is damaged before ipc-log looks there: the record has CORRUPT, and so has stat (P2).
+#[test]
+fn what_was_damaged_since_it_came_is_not_folded() {
+    let mut p = Pipeline::new(
+        "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"200 Hz\"\n[spool]\ncapacity = 4096\n\
+         [edge]\nlog = \"mq:\"\nstat = \"fifo:\"\nreport = \"shm:\"\n",
+    );
+    let witness = Witness::start(&p.paths, &p.lives);
+    p.start_all();
+    p.wait_for("it runs", BOUND, |p| p.folded() > 20);
+    p.signal(Role::Log, Signal::STOP);
+    p.wait_for("log stands still", BOUND, |p| p.head() > Some(p.durable() + 20));
+    let received = |p: &Pipeline, role| Page::open(&p.paths.page(role)).unwrap().received().unwrap();
+    let victim = received(&p, Role::Log) + 5;
+    p.wait_for("stat has it", BOUND, |p| received(p, Role::Stat) > victim);
+    let capacity = Spool::open(&p.paths.spool()).unwrap().capacity;
+    let spool = File::options().write(true).open(p.paths.spool()).unwrap();
+    spool.write_all_at(&[0x55; 4], 4096 + 32 * (victim % capacity) + 16).unwrap();
+    p.signal(Role::Log, Signal::CONT);
+    p.wait_for("the record goes on behind it", BOUND, |p| p.folded() > victim + 20);
+    p.stop(Role::Conv, BOUND);
+    let head = p.head().unwrap();
+    p.wait_for("log has drained the spool", BOUND, |p| p.durable() == head && p.folded() == head);
+    witness.look_once();
+    let (seen, last) = (witness.finish(), snapshot_rows(&p.paths.snapshot()));
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    let report = check_record(&p.record());
+    assert_eq!((report.last, report.lost[0]), (head, 1), "the record has it as CORRUPT{}", p.state());
+    assert_eq!(last.first().map(|row| row.row.corrupt), Some(1), "stat took what came");
+    let wrong = check_statistics(&report.record, &seen.published);
+    assert!(wrong.is_empty(), "{wrong}{}", p.state());
+    p.remove_objects();
+    p.assert_nothing_left();
+}
