@@ -102,6 +102,9 @@ fn run(carrier: &str) {
     let witness = Witness::start(&p.paths, &p.lives);
     p.start_all();
     p.wait_for("all of them work", BOUND, |p| p.folded() > 100);
+    // Forgeries are of the epoch that the receiver's page shows.
+    let epoch_of = |role| Page::open(&p.paths.page(role)).and_then(|page| page.epoch());
+    assert_eq!((epoch_of(Role::Stat), epoch_of(Role::Stat).is_some()), (epoch_of(Role::Log), true));
     let stop = Arc::new(AtomicBool::new(false));
     let written: Arc<[AtomicU64; 3]> = Arc::default();
     let writers: Vec<_> = EDGES

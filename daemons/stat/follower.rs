@@ -378,6 +378,7 @@ impl Follower {
             self.page.set_received(self.fold.n);
         }
         self.page.set_durable(self.fold.n);
+        self.page.set_identity(self.log_id, self.fold.epoch);
         folded > 0
     }
 

@@ -18,6 +18,8 @@ impl Page {
         page.raw(&format!(
             ".TH \"{title}\" {section} \"{date}\" \"ipc-pipeline {version}\" \"ipc-pipeline\""
         ));
+        // A terminal has no pages. Old groff thinks so only at the end, and warns of a table that lies across two.
+        page.raw(".if n .pl 32000v");
         page.heading("NAME");
         page.raw(&format!("{} \\- {}", plain(name), plain(about)));
         page
