@@ -19,4 +19,4 @@ echo "== $what (a minute and a half)"
 "${MAKE:-make}" deb
 sh tests/vm/guest.sh "$dir/bookworm" "$dir/kernel" target/debian/*.deb "$dir/guest"
 IPC_PIPELINE_GUEST=$(readlink -f "$dir/guest") \
-    "${CARGO:-cargo}" test --locked --test vm -- --ignored --test-threads=1 --nocapture "$@"
+    "${CARGO:-cargo}" test --locked --test vm -- --ignored --test-threads=2 --nocapture "$@"
