@@ -75,3 +75,34 @@ fn what_was_damaged_since_it_came_is_not_folded() {
     p.remove_objects();
     p.assert_nothing_left();
 }
+
+/// Who stands still at the end of one edge holds up neither conv nor log: it reads the rest in the record.
+#[test]
+fn a_frozen_stat_slows_nobody_down() {
+    for carrier in ["mq", "unix", "sysv"] {
+        let mut p = Pipeline::new(&format!(
+            "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"max\"\nlock_step = true\n[log]\nsync = \"1ms\"\n\
+             [edge]\nlog = \"shm:\"\nstat = \"{carrier}:\"\nreport = \"shm:\"\n"
+        ));
+        p.start_all();
+        p.wait_for("it runs", BOUND, |p| p.folded() > 300);
+        let pace = |p: &mut Pipeline| {
+            let before = p.durable();
+            p.wait_for("durable goes on", BOUND, |p| p.durable() >= before + 300)
+        };
+        let alone = pace(&mut p);
+        p.signal(Role::Stat, Signal::STOP);
+        // The first ones still find room in the carrier.
+        for _ in 0..4 {
+            pace(&mut p);
+        }
+        let frozen = pace(&mut p);
+        p.signal(Role::Stat, Signal::CONT);
+        assert!(frozen < alone * 4, "{carrier}: {frozen:.1?} for what took {alone:.1?}");
+        let durable = p.durable();
+        p.wait_for("stat reads the rest", BOUND, |p| p.folded() >= durable);
+        [Role::Conv, Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+        p.remove_objects();
+        p.assert_nothing_left();
+    }
+}

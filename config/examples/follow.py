@@ -50,14 +50,23 @@ def read(spool, seq):
     return entry if spool.word(256) < seq == entry[0] and crc32c(raw[:28]) == entry[7] else None
 
 
+def current(spool):
+    """The spool that has the name now; without one the old one, until there is."""
+    try:
+        return spool if spool.is_current() else Segment(spool.path, b"IPCPSPL1")
+    except (FileNotFoundError, ValueError):
+        return spool
+
+
 def follow(path, left):
     spool = Segment(path, b"IPCPSPL1")
     seq = spool.word(128)
     while left:
         if spool.word(128) <= seq:
-            if not spool.is_current():
-                spool = Segment(path, b"IPCPSPL1")
             time.sleep(0.02)
+            spool = current(spool)
+            if spool.word(128) < seq:  # another record
+                seq = spool.word(256)
             continue
         seq = max(seq + 1, spool.word(256) + 1)
         entry = read(spool, seq)
@@ -68,4 +77,9 @@ def follow(path, left):
 
 if __name__ == "__main__":
     instance = "@" + sys.argv[1] if len(sys.argv) > 1 else ""
-    follow(f"/dev/shm/ipc-pipeline{instance}.spool", int(sys.argv[2]) if len(sys.argv) > 2 else -1)
+    try:
+        follow(f"/dev/shm/ipc-pipeline{instance}.spool", int(sys.argv[2]) if len(sys.argv) > 2 else -1)
+    except FileNotFoundError as why:
+        sys.exit(f"{why}: does the pipeline run?")
+    except KeyboardInterrupt:
+        pass

@@ -26,6 +26,9 @@ use crate::pump::Pump;
 use crate::source::{self, Source, SourceError, Supply};
 use crate::wallclock::{self, Clocks};
 
+/// While lanes are fed, what has become durable is looked for this often.
+const SLICE: Duration = Duration::from_millis(1);
+
 /// Samples of one commit at most: enough to make the costs of a commit vanish, few enough to keep latency low.
 const BATCH: usize = 1024;
 /// A grid finer than this is served in bursts: waking for each tick would burn a core.
@@ -562,14 +565,17 @@ impl Converter {
     /// Sleeps until ipc-log makes more entries durable.
     fn wait_for_durable(&mut self, now: u64, deadline: u64) {
         self.woken += 1;
-        if self.pump.wait(Duration::from_nanos(deadline.saturating_sub(now))) {
+        let limit = Duration::from_nanos(deadline.saturating_sub(now));
+        // One cannot sleep on both. Who stands still at the end of a lane must not keep us from what ipc-log says.
+        if self.pump.is_flowing(now) {
+            self.pump.wait(limit.min(SLICE));
             return;
         }
         let Some(log) = self.publisher.log().get() else { return sys::sleep_until(deadline) };
         // What was durable before we looked for room: a commit since then must not be slept through.
         let Some(seen) = self.durable_seen else { return sys::sleep_until(now + LOOK_NS / 100) };
         // ipc-log rings after every commit without asking who sleeps.
-        sys::wait(log.durable_word(), seen, Duration::from_nanos(deadline.saturating_sub(now)));
+        sys::wait(log.durable_word(), seen, self.pump.may_rest(limit));
     }
 
     /// The spool may be full, and what was dropped for that would be in no record if this is the last life of the spool.

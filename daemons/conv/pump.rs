@@ -14,11 +14,18 @@ use ipc_pipeline::segment::Shm;
 use ipc_pipeline::spool::SpoolWriter;
 use ipc_pipeline::sys::Map;
 
+/// A lane over which nothing went out for this long, ns, is stuck: whoever receives there stands still.
+const STUCK_NS: u64 = 10_000_000;
+/// A lane that is stuck is tried again after this time at the latest.
+const STUCK_LOOK: Duration = Duration::from_millis(20);
+
 /// All lanes of conv; none for edges over `shm:`.
 pub struct Pump {
     lanes: Vec<Outgoing>,
     /// For lanes whose room cannot be waited for.
     blind: Blind,
+    /// When something went out last.
+    moved_ns: u64,
 }
 
 struct Outgoing {
@@ -48,8 +55,8 @@ impl Pump {
             })
         };
         let ours = [(Role::Log, edge.log), (Role::Stat, edge.stat)];
-        let mut pump =
-            Pump { lanes: ours.into_iter().filter_map(outgoing).collect(), blind: Blind::default() };
+        let lanes = ours.into_iter().filter_map(outgoing).collect();
+        let mut pump = Pump { lanes, blind: Blind::default(), moved_ns: 0 };
         pump.look();
         pump
     }
@@ -69,16 +76,31 @@ impl Pump {
         let sent: u64 = self.lanes.iter_mut().map(|lane| lane.turn(spool, now_ns)).sum();
         if sent > 0 {
             self.blind.moved();
+            self.moved_ns = now_ns;
         }
+    }
+
+    /// Is there more to send, over lanes whose receivers take it?
+    pub fn is_flowing(&self, now_ns: u64) -> bool {
+        self.is_behind() && now_ns.saturating_sub(self.moved_ns) < STUCK_NS
+    }
+
+    /// For how long something else may be waited for, so that what is left to send is not forgotten.
+    pub fn may_rest(&self, limit: Duration) -> Duration {
+        if self.is_behind() { limit.min(STUCK_LOOK) } else { limit }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.is_behind)
     }
 
     /// Sleeps until more may be sent, but not longer than `limit`. False: there is nothing to wait for.
     pub fn wait(&mut self, limit: Duration) -> bool {
-        let behind = || self.lanes.iter().filter(|lane| lane.is_behind);
-        if behind().next().is_none() {
+        if !self.is_behind() {
             return false;
         }
-        let fds: Vec<_> = behind().map(|lane| lane.lane.room()).collect();
+        let fds: Vec<_> =
+            self.lanes.iter().filter(|lane| lane.is_behind).map(|lane| lane.lane.room()).collect();
         let is_blind = fds.iter().any(Option::is_none);
         let limit = if is_blind { limit.min(self.blind.next_wait()) } else { limit };
         carrier::wait(fds.into_iter().flatten(), true, limit);

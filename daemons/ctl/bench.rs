@@ -19,7 +19,9 @@ mod show;
 mod statistics;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipc_pipeline::args::EXIT_USAGE;
@@ -43,8 +45,9 @@ pub const HELP: &str = "Examples:
   ipc-pipeline bench --only pipe,mq,ring --json
   ipc-pipeline bench --only mq,unix-seqpacket --sizes 512,4096,8192
 
-Each figure is the median of several samples between two processes, each on a processor of its own where there are two. Every
-byte is written and checked. Figures of a machine that does something else at the same time are lower bounds.
+Each figure is the median of several samples between two processes, each on a processor of its own
+where there are two. Every byte is written and checked. Figures of a machine that does something
+else at the same time are lower bounds.
 
 Exit codes: 0 everything was measured, 71 something could not be; the rest was.";
 
@@ -199,6 +202,8 @@ pub fn bench(args: &Args) -> Result<u8, Failure> {
         say(&if args.json { like_2017::json(&lines) } else { like_2017::table(&lines) })?;
         return Ok(if like_2017::is_complete(&lines) { 0 } else { EXIT_SYSTEM });
     }
+    // It takes minutes: a file that cannot be written is said before.
+    let plot = args.plot.as_ref().map(|path| Plot::create(path)).transpose()?;
     let findings = measure(&chosen, &effort);
     say(&match (args.json, args.csv) {
         (true, _) => show::json(&findings),
@@ -208,12 +213,31 @@ pub fn bench(args: &Args) -> Result<u8, Failure> {
     if args.csv {
         warn_of(&findings.missing);
     }
-    if let Some(path) = &args.plot {
-        let text = bars::svg(&findings).map_err(Failure::system)?;
-        std::fs::write(path, text)
-            .map_err(|e| Failure::system(format!("cannot write {}: {e}", path.display())))?;
+    if let Some(plot) = plot {
+        plot.write(&bars::svg(&findings).map_err(Failure::system)?)?;
     }
     Ok(if findings.missing.is_empty() { 0 } else { EXIT_SYSTEM })
+}
+
+/// The file that `--plot` names.
+struct Plot<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl Plot<'_> {
+    fn create(path: &Path) -> Result<Plot<'_>, Failure> {
+        let file = File::create(path).map_err(|e| Plot::failure(path, &e))?;
+        Ok(Plot { path, file })
+    }
+
+    fn write(mut self, text: &str) -> Result<(), Failure> {
+        self.file.write_all(text.as_bytes()).map_err(|e| Plot::failure(self.path, &e))
+    }
+
+    fn failure(path: &Path, why: &io::Error) -> Failure {
+        Failure::system(format!("cannot write {}: {why}", path.display()))
+    }
 }
 
 /// What has no place in a table of numbers.
@@ -252,6 +276,9 @@ fn measure(chosen: &[&'static dyn Mechanism], effort: &Effort) -> Findings {
 
 fn measure_one(mechanism: &'static dyn Mechanism, effort: &Effort) -> Result<Vec<Figure>, String> {
     let sizes = effort.sizes_of(mechanism);
+    if sizes.is_empty() {
+        return Err(format!("it carries {} bytes at once at most", mechanism.message_max()));
+    }
     let streams = sizes.iter().map(|size| (Task::Stream, *size));
     // Latencies are those of the smallest message.
     let small = mechanism.only_size().unwrap_or(SMALLEST);

@@ -327,6 +327,7 @@ impl Listening {
         if !self.inlet.is_stale() {
             return Ok(false);
         }
+        self.inlet.abandon();
         if let Some(inlet) = open_inlet(&self.names, self.receiver, self.address)? {
             self.inlet = inlet;
         }

@@ -52,6 +52,8 @@ pub trait Inlet {
     fn recv(&mut self, out: &mut [u8]) -> usize;
     /// Is the object that we hold no longer the one under the name (E4)?
     fn is_stale(&self) -> bool;
+    /// It is stale, and will not be used again: what does not vanish by itself without its name is removed.
+    fn abandon(&self) {}
     /// What becomes readable when something comes; none of them: that can only be tried.
     fn fds(&self) -> [Option<BorrowedFd<'_>>; 2];
 }

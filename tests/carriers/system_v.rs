@@ -125,3 +125,29 @@ fn a_queue_that_cannot_be_polled_is_hardly_slept_on() {
     let rest: Duration = (0..100).map(|_| blind.next_wait()).sum();
     assert!(rest > Duration::from_millis(500), "100 waits for a carrier at rest last for {rest:?} only");
 }
+
+/// Without its file nobody finds the queue any more: whoever held it open removes it, and makes another.
+#[test]
+fn a_queue_whose_file_went_does_not_stay_for_ever() {
+    let place = Place::new(Address::Sysv);
+    let mut listening = place.listen();
+    for _ in 0..3 {
+        let key = key_of(&place).unwrap();
+        fs::remove_file(place.names.sysv(Role::Log)).unwrap();
+        assert!(listening.look().unwrap(), "it is made anew");
+        assert!(MessageQueue::find(key).is_err(), "the old one stays");
+    }
+}
+
+/// In a namespace of its own every queue that is left can be seen, whatever its key.
+#[test]
+#[ignore = "needs root, for a namespace of its own"]
+fn makers_and_removers_at_the_same_time_leave_no_queue() {
+    let test = "a_receiver_comes_up_while_somebody_removes_its_object_all_the_time";
+    let program = std::env::current_exe().unwrap();
+    let line = format!("{} --exact {test} >&2 && ipcs -q", program.display());
+    let out = std::process::Command::new("unshare").args(["--ipc", "sh", "-c", &line]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let left = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(left.matches("0x").count(), 0, "{left}");
+}

@@ -36,7 +36,7 @@ fn open(names: &Names, receiver: Role, flags: OFlags) -> Result<(PathBuf, OwnedF
     let path = names.fifo(receiver);
     let fault = |why: io::Error| CarrierError::new("open the FIFO", path.display(), why);
     // First looked at: opening what is no FIFO may do anything.
-    let found = look(&path).map_err(fault)?;
+    look(&path).map_err(fault)?;
     let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = rustix::fs::open(&path, flags, Mode::empty());
     // Without a reader it cannot be written to: nobody listens.
@@ -44,7 +44,7 @@ fn open(names: &Names, receiver: Role, flags: OFlags) -> Result<(PathBuf, OwnedF
         file.map_err(|e| if e == Errno::NXIO { Errno::NOENT } else { e }).map_err(|e| fault(e.into()))?;
     let stat = rustix::fs::fstat(&file).map_err(|e| fault(e.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
-        let text = format!("it is no FIFO ({:?}); remove it", found.file_type());
+        let text = "it is no FIFO; remove it";
         return Err(fault(io::Error::new(io::ErrorKind::InvalidData, text)));
     }
     check_owner(names, receiver, stat.st_uid, stat.st_mode).map_err(fault)?;

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::{CarrierError, MESSAGE, Owner, check_owner, give, look, unlink, user_of};
@@ -20,6 +21,8 @@ const TRIES: usize = 32;
 pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), CarrierError> {
     let path = names.sysv(receiver);
     let fault = |why: io::Error| refused("make the System V queue of", &path, why);
+    // Of a remover that was killed. Its file stays: another remover may be putting another key there just now.
+    remove_queue_of(names, receiver, &taken(&path)).map_err(fault)?;
     for _ in 0..TRIES {
         if is_made(names, receiver).map_err(fault)? || create(names, &path, owner).map_err(fault)? {
             return Ok(());
@@ -65,6 +68,11 @@ fn queue_mode(names: &Names) -> u32 {
 
 fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("sysv.new")
+}
+
+/// The name of a file whose queue is being removed.
+fn taken(path: &Path) -> PathBuf {
+    path.with_extension("sysv.gone")
 }
 
 /// The file appears whole, so whoever reads it reads a key: as `ipcs -q` shows it.
@@ -118,28 +126,38 @@ fn find(names: &Names, receiver: Role, key: i32) -> io::Result<(MessageQueue, Qu
 pub fn waiting(names: &Names, receiver: Role) -> Option<u64> {
     let path = names.sysv(receiver);
     let found = key_in(&path).and_then(|key| find(names, receiver, key));
-    let is_file = || look(&path).or_else(|_| look(&unfinished(&path))).is_ok();
+    let is_file = || [path.clone(), unfinished(&path), taken(&path)].iter().any(|path| look(path).is_ok());
     found.map(|(_, state)| state.bytes).ok().or_else(|| is_file().then_some(0))
 }
 
-/// The queue goes before the file, so that a kill leaves none that nobody finds; and once more behind it, as somebody may have
-/// been about to make it.
+/// The file is taken away first, with whatever key stands in it by now; then its queue is removed, then the file. So a kill
+/// leaves no queue that nobody finds, and who is about to make a queue notices that its file is gone.
 pub fn remove(names: &Names, receiver: Role) -> Result<bool, CarrierError> {
     let path = names.sysv(receiver);
-    let key = key_in(&path).ok();
-    let remove_queue = || {
-        let Some((queue, _)) = key.and_then(|key| find(names, receiver, key).ok()) else { return Ok(()) };
-        match queue.remove() {
-            Err(e) if !is_gone(&e) => Err(refused("remove the System V queue of", &path, e)),
-            _ => Ok(()),
+    let fault = |why: io::Error| refused("remove the System V queue of", &path, why);
+    let mut removed = unlink(&unfinished(&path)).map_err(|(_, why)| fault(why))?;
+    loop {
+        // First what an earlier life has taken and not removed.
+        removed |= remove_taken(names, receiver, &taken(&path)).map_err(fault)?;
+        match rustix::fs::renameat_with(CWD, &path, CWD, taken(&path), RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(Errno::NOENT) => return Ok(removed),
+            Err(e) => return Err(fault(e.into())),
         }
-    };
-    remove_queue()?;
-    let mut removed = false;
-    for file in [unfinished(&path), path.clone()] {
-        removed |= unlink(&file).map_err(|(path, why)| CarrierError::new("remove", path, why))?;
     }
-    remove_queue().map(|()| removed)
+}
+
+fn remove_taken(names: &Names, receiver: Role, file: &Path) -> io::Result<bool> {
+    remove_queue_of(names, receiver, file)?;
+    unlink(file).map_err(|(_, why)| why)
+}
+
+/// Removes the queue whose key stands in this file, if there is one.
+fn remove_queue_of(names: &Names, receiver: Role, file: &Path) -> io::Result<()> {
+    match key_in(file).ok().and_then(|key| find(names, receiver, key).ok()) {
+        Some((queue, _)) => queue.remove().or_else(|why| if is_gone(&why) { Ok(()) } else { Err(why) }),
+        None => Ok(()),
+    }
 }
 
 struct Known {
@@ -194,6 +212,17 @@ impl Inlet for Receiving {
 
     fn is_stale(&self) -> bool {
         self.0.is_stale()
+    }
+
+    fn abandon(&self) {
+        let open = &self.0;
+        let is_lost = match key_in(&open.path) {
+            Ok(key) => key != open.key,
+            Err(why) => why.kind() == io::ErrorKind::NotFound,
+        };
+        if is_lost {
+            let _ = open.queue.remove(); // it may be gone already
+        }
     }
 
     /// Such a queue cannot be polled.
