@@ -349,6 +349,10 @@ fn the_doctor_tries_each_and_looks_at_the_limits() {
     for what in [&ALL[..], &["fs.mqueue", "queue memory", "System V queues", "locked memory"]].concat() {
         assert_eq!(verdict(&well, what), "good", "{what}");
     }
+    // A port is open to all users.
+    let what = "open to others";
+    assert!(!well.iter().any(|finding| finding["what"] == what));
+    assert_eq!(verdict(&findings(&[], "edge.stat=udp:20001"), what), "look");
     // What no edge needs is no more than worth a look.
     let narrow = ["prlimit", "--msgqueue=0:0"];
     let (needed, unneeded) = (findings(&narrow, "edge.log=mq:"), findings(&narrow, "edge.log=shm:"));

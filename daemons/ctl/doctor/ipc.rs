@@ -28,6 +28,7 @@ pub fn findings(config: &Config) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![queue_memory(&needs), locked_memory()];
     findings.extend(queues(&needs));
     findings.extend(sysv_queues(&needs));
+    findings.extend(strangers(&needs));
     findings.extend(trials(&needs)?);
     Ok(findings)
 }
@@ -114,6 +115,18 @@ fn queue_memory(needs: &Needs) -> Finding {
 fn locked_memory() -> Finding {
     let limit = getrlimit(Resource::Memlock).current;
     good("locked memory", format!("{}; a pipeline needs none", or_no_limit(limit)))
+}
+
+/// A port has no owner and no mode.
+fn strangers(needs: &Needs) -> Option<Finding> {
+    let open = needs.edges("tcp") + needs.edges("udp");
+    (open > 0).then(|| {
+        look(
+            "open to others",
+            format!("{open} of the edges over tcp or udp: any user of this machine can send there. Nothing of it is believed, but it costs time"),
+            "where others have accounts, choose mq:, fifo: or unix: in [edge]",
+        )
+    })
 }
 
 fn sysv_queues(needs: &Needs) -> Option<Finding> {
