@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::{BOUND, check_lines, conclude, in_the_sources, output_of, working};
-use crate::harness::Pipeline;
+use crate::checker::check_record;
+use crate::harness::{Pipeline, Role};
 use crate::header::build;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Enough to wrap the ring, few enough for a second.
 const WANTED: usize = 600;
@@ -70,4 +71,25 @@ fn a_python_program_with_nothing() {
         c.arg(in_the_sources("config/examples/follow.py")).arg(&p.name).arg(WANTED.to_string());
         c
     });
+}
+
+/// A reader that stays while the pipeline is stopped, and its objects removed, goes on with the next life of the spool.
+#[test]
+fn a_python_program_stays_through_a_stop() {
+    let (mut p, _) = working(["shm", "shm", "shm"]);
+    let mut reader = Command::new("python3");
+    reader.arg(in_the_sources("config/examples/follow.py")).arg(&p.name).arg(WANTED.to_string());
+    let reader = reader.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    p.wait_for("it has read some", BOUND, |p| p.durable() > 300);
+    [Role::Conv, Role::Log, Role::Stat, Role::Report].into_iter().for_each(|role| p.stop(role, BOUND));
+    let stopped = p.record();
+    let last = check_record(&stopped).last;
+    p.remove_objects();
+    p.start_all();
+    let out = reader.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let record = conclude(&mut p);
+    let seqs = check_lines(&String::from_utf8(out.stdout).unwrap(), &record);
+    assert!(seqs.len() == WANTED && seqs.is_sorted_by(|a, b| a < b), "all of them in order, none twice");
+    assert!(seqs[WANTED - 1] > last as i64, "it goes on behind the stop");
 }
