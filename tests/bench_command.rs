@@ -268,16 +268,18 @@ fn sizes_are_those_that_were_asked_for() {
     let found: Vec<(&str, u64)> =
         streams.map(|f| (f["mechanism"].as_str().unwrap(), f["bytes"].as_u64().unwrap())).collect();
     assert_eq!(found, [("pipe", 128), ("pipe", 16384), ("mq", 128), ("signals", 8)]);
+    let singly = ["--quick", "--only", "ring,carrier-mq,shm-lock", "--sizes", "32"];
+    assert_eq!(place.bench(&singly).output().unwrap().status.code(), Some(0), "entries, one at a time");
     let output = place.bench(&["--quick", "--only", "mq", "--sizes", "65536"]).output().unwrap();
     assert_eq!(output.status.code(), Some(71));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("it carries 8192 bytes at once at most"), "{said}");
     let output = place.bench(&["--plot", "/nowhere/at/all.svg"]).output().unwrap();
     assert_eq!(output.status.code(), Some(71), "before anything is measured");
-    for bad in ["0", "63", "96", "65600", "many"] {
+    for bad in ["0", "31", "48", "65600", "many"] {
         let output = place.bench(&["--sizes", bad]).output().unwrap();
         assert_eq!(output.status.code(), Some(64), "{bad}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(said.contains("a multiple of 64, from 64 to 65536, is allowed"), "{said}");
+        assert!(said.contains("a multiple of 32, from 32 to 65536, is allowed"), "{said}");
     }
 }

@@ -9,14 +9,19 @@ use checker::{Entry, check_record, check_statistics};
 use harness::{Page, Pipeline, Role, Witness, free_port, samples};
 use ipc_pipeline::entry::{Entry as Real, Reason};
 use ipc_pipeline::sys::MessageQueue;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
+};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -24,43 +29,133 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 /// The three edges by their receivers, with the place of `refused`, or of `injected`, in their pages.
 const EDGES: [(Role, u64); 3] = [(Role::Log, 7), (Role::Stat, 11), (Role::Report, 7)];
 
-/// The way into a carrier that its object's mode allows to every process of the same user.
+/// The way into a carrier that its object's mode, or its port, allows to every process of the same user.
 enum Hole {
     Queue(posixmq::PosixMq),
     Fifo(File),
+    Socket(OwnedFd),
     Sysv(MessageQueue),
+    Tcp(TcpStream),
     Udp(UdpSocket),
 }
 
-impl Hole {
-    fn open(p: &Pipeline, carrier: &str, role: Role, port: u16) -> Option<Hole> {
-        let name = role.name();
-        Some(match carrier {
+/// Where the carrier of an edge is found.
+#[derive(Clone)]
+struct Edge {
+    carrier: String,
+    role: Role,
+    instance: String,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Edge {
+    fn of(p: &Pipeline, carrier: &str, role: Role, port: u16) -> Edge {
+        Edge { carrier: carrier.into(), role, instance: p.name.clone(), dir: p.run_dir(), port }
+    }
+
+    fn open(&self) -> Option<Hole> {
+        let name = self.role.name();
+        Some(match self.carrier.as_str() {
             "mq" => {
-                let queue = format!("/ipc-pipeline@{}.{name}", p.name);
+                let queue = format!("/ipc-pipeline@{}.{name}", self.instance);
                 Hole::Queue(posixmq::OpenOptions::writeonly().nonblocking().open(&queue).ok()?)
             }
             "fifo" => {
-                let path = p.run_dir().join(format!("{name}.fifo"));
+                let path = self.dir.join(format!("{name}.fifo"));
                 Hole::Fifo(File::options().write(true).custom_flags(NONBLOCK).open(path).ok()?)
             }
-            "sysv" => Hole::Sysv(p.system_v_queue(role)?),
+            "unix" => {
+                let socket =
+                    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None);
+                let (socket, path) = (socket.ok()?, self.dir.join(name).join("socket"));
+                connect(&socket, &SocketAddrUnix::new(path).ok()?).ok()?;
+                Hole::Socket(socket)
+            }
+            "sysv" => {
+                let text = fs::read_to_string(self.dir.join(format!("{name}.sysv"))).ok()?;
+                let key = i32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()?;
+                Hole::Sysv(MessageQueue::find(key).ok()?)
+            }
+            "tcp" => {
+                let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Hole::Tcp(stream)
+            }
             _ => {
-                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-                socket.connect(("127.0.0.1", port)).unwrap();
+                let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
+                socket.connect(("127.0.0.1", self.port)).ok()?;
                 Hole::Udp(socket)
             }
         })
     }
+}
 
-    fn write(&mut self, bytes: &[u8]) -> bool {
-        match self {
-            Hole::Queue(queue) => queue.send(0, bytes).is_ok(),
-            Hole::Fifo(file) => file.write(bytes).is_ok(),
-            Hole::Sysv(queue) => queue.send(bytes).is_ok(),
-            Hole::Udp(socket) => socket.send(bytes).is_ok(),
+impl Hole {
+    /// None: thrown out.
+    fn write(&mut self, bytes: &[u8]) -> Option<bool> {
+        let done = match self {
+            Hole::Queue(queue) => return Some(queue.send(0, bytes).is_ok()),
+            Hole::Fifo(file) => return Some(file.write(bytes).is_ok()),
+            Hole::Sysv(queue) => return Some(queue.send(bytes).is_ok()),
+            Hole::Udp(socket) => return Some(socket.send(bytes).is_ok()),
+            Hole::Socket(socket) => {
+                send(socket, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from).map(drop)
+            }
+            Hole::Tcp(stream) => stream.write(bytes).map(drop),
+        };
+        match done {
+            Ok(()) => Some(true),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Some(false),
+            Err(_) => None,
         }
     }
+}
+
+/// Writes until it is stopped, and comes again whenever it is thrown out.
+struct Forger {
+    written: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Forger {
+    fn begin(edge: Edge, page: PathBuf, register: PathBuf) -> Forger {
+        let (written, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (count, stopped) = (written.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            let mut hole = None;
+            while !stopped.load(Ordering::Relaxed) {
+                let Some(open) = &mut hole else {
+                    hole = edge.open();
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
+                let page = Page::open(&page);
+                let received = page.as_ref().and_then(Page::received).unwrap_or(0);
+                let epoch = page.as_ref().and_then(Page::epoch).unwrap_or(1);
+                match open.write(&forgery(received, epoch as u32, &register)) {
+                    Some(true) => _ = count.fetch_add(1, Ordering::Relaxed),
+                    Some(false) => std::thread::yield_now(),
+                    None => hole = None,
+                }
+            }
+        });
+        Forger { written, stop, thread }
+    }
+
+    /// How many pieces it has written.
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// Has this receiver met forgeries?
+fn has_met(p: &Pipeline, role: Role) -> bool {
+    let (_, at) = EDGES.into_iter().find(|edge| edge.0 == role).unwrap();
+    Page::open(&p.paths.page(role)).and_then(|page| page.counter(at)).is_some_and(|n| n > 0)
 }
 
 /// What a forger can know: all that is in shared memory.
@@ -90,8 +185,13 @@ fn forged_row(register: &Path) -> Option<Vec<u8>> {
 
 fn run(carrier: &str) {
     let ports: [u16; 3] = std::array::from_fn(|_| free_port());
-    let address =
-        |i: usize| if carrier == "udp" { format!("udp:{}", ports[i]) } else { format!("{carrier}:") };
+    let address = |i: usize| {
+        if ["tcp", "udp"].contains(&carrier) {
+            format!("{carrier}:{}", ports[i])
+        } else {
+            format!("{carrier}:")
+        }
+    };
     let mut p = Pipeline::new(&format!(
         "[source]\nkind = \"random\"\nseed = 5\n[conv]\nrate = \"2 kHz\"\n[report]\nformat = \"json\"\n\
          max_lines_per_second = 50\n[edge]\nlog = \"{}\"\nstat = \"{}\"\nreport = \"{}\"\n",
@@ -105,39 +205,29 @@ fn run(carrier: &str) {
     // Forgeries are of the epoch that the receiver's page shows.
     let epoch_of = |role| Page::open(&p.paths.page(role)).and_then(|page| page.epoch());
     assert_eq!((epoch_of(Role::Stat), epoch_of(Role::Stat).is_some()), (epoch_of(Role::Log), true));
-    let stop = Arc::new(AtomicBool::new(false));
-    let written: Arc<[AtomicU64; 3]> = Arc::default();
-    let writers: Vec<_> = EDGES
-        .iter()
-        .enumerate()
-        .map(|(i, (role, _))| {
-            let mut hole = Hole::open(&p, carrier, *role, ports[i]).expect("the object is there");
-            let (page, register, stop, written) =
-                (p.paths.page(*role), p.paths.snapshot(), stop.clone(), written.clone());
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let page = Page::open(&page).unwrap();
-                    let (received, epoch) = (page.received().unwrap_or(0), page.epoch().unwrap_or(1));
-                    let junk = forgery(received, epoch as u32, &register);
-                    let done = hole.write(&junk);
-                    written[i].fetch_add(done as u64, Ordering::Relaxed);
-                    if !done {
-                        std::thread::yield_now();
-                    }
-                }
-            })
-        })
-        .collect();
+    let forge = |p: &Pipeline, role| {
+        let i = EDGES.iter().position(|edge| edge.0 == role).unwrap();
+        Forger::begin(Edge::of(p, carrier, role, ports[i]), p.paths.page(role), p.paths.snapshot())
+    };
+    let forgers: Vec<Forger> = if carrier == "tcp" {
+        // A port takes one sender, and no other as long as that one stays: the forgers must be there first.
+        [Role::Conv, Role::Stat].into_iter().for_each(|role| p.kill(role));
+        let [log, report] = [Role::Log, Role::Report].map(|role| forge(&p, role));
+        p.wait_for("they are heard", BOUND, |p| has_met(p, Role::Log) && has_met(p, Role::Report));
+        p.start(Role::Stat);
+        let stat = forge(&p, Role::Stat);
+        p.wait_for("so is the third", BOUND, |p| has_met(p, Role::Stat));
+        p.start(Role::Conv);
+        vec![log, stat, report]
+    } else {
+        EDGES.into_iter().map(|(role, _)| forge(&p, role)).collect()
+    };
     let due = p.durable() + 6_000;
     p.wait_for("three seconds of samples are durable", BOUND, |p| p.durable() >= due && p.folded() >= due);
     p.wait_for("each receiver has met forgeries", BOUND, |p| {
-        EDGES.iter().all(|(role, at)| {
-            Page::open(&p.paths.page(*role)).and_then(|page| page.counter(*at)).is_some_and(|n| n > 0)
-        })
+        EDGES.into_iter().all(|(role, _)| has_met(p, role))
     });
-    stop.store(true, Ordering::Relaxed);
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
-    let written = std::array::from_fn::<_, 3, _>(|i| written[i].load(Ordering::Relaxed));
+    let written: Vec<u64> = forgers.into_iter().map(Forger::end).collect();
     assert!(written.iter().all(|n| *n > 50), "{carrier}: junk written {written:?}");
     p.stop(Role::Conv, BOUND);
     let head = p.head().unwrap();
@@ -210,7 +300,8 @@ fn junk_that_came_before_the_first_entry_lets_all_sleep() {
     [Role::Report, Role::Log, Role::Stat].into_iter().for_each(|role| p.start(role));
     for role in [Role::Stat, Role::Report] {
         p.wait_for("it listens", BOUND, |p| {
-            Hole::open(p, "fifo", role, 0).is_some_and(|mut hole| hole.write(b"junk"))
+            let hole = Edge::of(p, "fifo", role, 0).open();
+            hole.is_some_and(|mut hole| hole.write(b"junk") == Some(true))
         });
         let looks = |p: &Pipeline| p.counter(role, "woken");
         let (before, begun) = (looks(&p), std::time::Instant::now());
@@ -239,6 +330,16 @@ fn system_v_queues() {
 }
 
 #[test]
+fn sockets() {
+    run("unix");
+}
+
+#[test]
+fn tcp() {
+    run("tcp");
+}
+
+#[test]
 fn udp() {
     run("udp");
 }
@@ -260,9 +361,9 @@ fn nobody_spins_on_what_cannot_go_on() {
     };
     for (carrier, role) in [("fifo", Role::Report), ("mq", Role::Stat)] {
         p.start(role);
-        p.wait_for("it listens", BOUND, |p| Hole::open(p, carrier, role, 0).is_some());
-        let mut hole = Hole::open(&p, carrier, role, 0).expect("the object is there");
-        assert!(hole.write(&[7; 64]));
+        p.wait_for("it listens", BOUND, |p| Edge::of(p, carrier, role, 0).open().is_some());
+        let mut hole = Edge::of(&p, carrier, role, 0).open().expect("the object is there");
+        assert_eq!(hole.write(&[7; 64]), Some(true));
         calm(&p, &[role], "with nothing to compare with");
     }
     p.start(Role::Log);

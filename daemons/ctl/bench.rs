@@ -32,7 +32,7 @@ use self::entries::Carried;
 use self::job::{Job, Task};
 use self::kernel::Kernel;
 use self::limits::Limits;
-use self::mechanism::{MESSAGE_MAX, Mechanism, SMALLEST};
+use self::mechanism::{LINE, MESSAGE_MAX, Mechanism, SMALLEST};
 use self::memory::{Locked, Spool};
 use self::pair::Reports;
 use self::queues::{Appended, Mq, Signals, Sysv};
@@ -57,7 +57,7 @@ pub struct Args {
     /// Only these, with commas between: see the first column
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// Bytes of a message, with commas between: multiples of 64 up to 65536; what a mechanism cannot carry is left out
+    /// Bytes of a message, with commas between: multiples of 32 up to 65536 (32: single entries of the ring and our carriers); what a mechanism cannot carry is left out
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "64,1024,65536", value_parser = size)]
     sizes: Vec<usize>,
     /// Few and short samples: to see that all works, not how fast
@@ -80,10 +80,10 @@ pub struct Args {
     child: Option<String>,
 }
 
-/// Whole entries, and cache lines.
+/// Whole entries.
 fn size(text: &str) -> Result<usize, String> {
     let is_size = |n: &usize| (SMALLEST..=MESSAGE_MAX).contains(n) && n.is_multiple_of(SMALLEST);
-    text.parse().ok().filter(is_size).ok_or_else(|| "a multiple of 64, from 64 to 65536, is allowed".into())
+    text.parse().ok().filter(is_size).ok_or_else(|| "a multiple of 32, from 32 to 65536, is allowed".into())
 }
 
 /// How much is measured.
@@ -280,8 +280,7 @@ fn measure_one(mechanism: &'static dyn Mechanism, effort: &Effort) -> Result<Vec
         return Err(format!("it carries {} bytes at once at most", mechanism.message_max()));
     }
     let streams = sizes.iter().map(|size| (Task::Stream, *size));
-    // Latencies are those of the smallest message.
-    let small = mechanism.only_size().unwrap_or(SMALLEST);
+    let small = mechanism.only_size().unwrap_or(LINE);
     let tasks = streams.chain([(Task::RoundTrip, small), (Task::WakeUp, small)]);
     tasks.map(|(task, size)| figure(mechanism, &effort.job(mechanism, task, size), effort.rounds)).collect()
 }

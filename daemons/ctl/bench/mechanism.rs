@@ -113,8 +113,10 @@ pub trait Port {
     }
 }
 
-/// Bytes of the smallest message that is asked for, a cache line: two entries.
-pub const SMALLEST: usize = 64;
+/// Bytes of the smallest message that is asked for: one entry.
+pub const SMALLEST: usize = 32;
+/// Bytes of the messages whose latency is measured: a cache line.
+pub const LINE: usize = 64;
 /// Bytes of the largest message that is ever asked for.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 /// What mechanisms with limits carry at once, as kernels are set up.
