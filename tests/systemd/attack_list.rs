@@ -227,10 +227,10 @@ pub const ATTACKS: &[Attack] = &[
     ("take from a System V queue", SYSV_TAKE, Done),
     ("own a System V queue", SYSV_OWN, Done),
     ("remove a System V queue", "for q in $sysv; do ipcrm -q $q || exit 1; done", Done),
-    // Ours have none (IPC_PRIVATE): who takes every key that there may be takes nothing of ours.
+    // Everybody sees the keys; that of a queue of ours opens nothing.
     (
-        "find a System V queue by its key",
-        "test $(awk -v q=\"$(echo $sysv)\" 'NR>1 && index(\" \" q \" \", \" \" $2 \" \") {print $1}' /proc/sysvipc/msg | sort -u) != 0",
+        "open a System V queue by its key",
+        "for k in $(awk -v q=\"$(echo $sysv)\" 'NR>1 && index(\" \" q \" \", \" \" $2 \" \") {print $1}' /proc/sysvipc/msg); do perl -e 'exit(syscall(68,$ARGV[0]+0,0444)<0 && syscall(68,$ARGV[0]+0,0222)<0)' -- $k && exit 0; done; false",
         Done,
     ),
     // What everybody may use, used up.
