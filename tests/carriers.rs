@@ -430,7 +430,7 @@ fn as_nobody<T: Send>(what: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root, to be another user"]
 fn another_users_connection_over_tcp_is_refused() {
     for address in all() {
         let Address::Tcp(port) = address else { continue };
@@ -515,7 +515,7 @@ fn a_pipe_of_one_page_carries_as_well() {
 
 /// Each limit of the machine that stands in the way is named, with what to do.
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root, for a kernel namespace with limits of its own"]
 fn limits_of_the_kernel_are_named() {
     let cases = [
         ("mq:", "true", "prlimit --msgqueue=1000", "raise LimitMSGQUEUE= (ulimit -q)"),

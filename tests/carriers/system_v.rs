@@ -40,7 +40,7 @@ fn what_a_killed_maker_of_a_system_v_queue_leaves_is_found() {
 
 /// The same with real kills, in a world where there are no other queues.
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root, for a namespace of its own"]
 fn a_kill_at_any_call_leaves_no_system_v_queue() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"
@@ -72,7 +72,7 @@ fn a_kill_at_any_call_leaves_no_system_v_queue() {
 
 /// All keys can be seen, so anybody may take one that has become free, and give the queue to us; it stays in their power.
 #[test]
-#[ignore = "needs root"]
+#[ignore = "needs root, to be another user"]
 fn a_system_v_queue_that_somebody_else_has_made_is_not_ours() {
     let place = Place::new(Address::Sysv);
     drop(place.listen());
