@@ -4,6 +4,7 @@
 mod bars;
 mod child;
 mod control;
+mod curves;
 mod entries;
 mod job;
 mod kernel;
@@ -36,7 +37,7 @@ use self::mechanism::{LINE, MESSAGE_MAX, Mechanism, SMALLEST};
 use self::memory::{Locked, Spool};
 use self::pair::Reports;
 use self::queues::{Appended, Mq, Signals, Sysv};
-use self::statistics::Spread;
+use self::statistics::{PERCENTS, Spread};
 use crate::progress::Bar;
 use crate::say;
 
@@ -140,6 +141,8 @@ pub struct Figure {
     pub p99: f64,
     /// 99.9 %.
     pub p999: f64,
+    /// The whole of the latencies: so many percent have at most so many ns. As far as there was a message beyond.
+    pub curve: Vec<(f64, f64)>,
     /// Time of both processors for a message, ns.
     pub cpu: f64,
     /// System calls of both processes for a message.
@@ -316,8 +319,12 @@ fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str
     let timed = |r: &Reports| if job.task == Task::RoundTrip { r.first } else { r.second };
     let value = match job.task {
         Task::Stream => spread(&|r| rate(&r.second)),
-        Task::RoundTrip | Task::WakeUp => spread(&|r| timed(r).p50 as f64),
+        Task::RoundTrip | Task::WakeUp => spread(&|r| timed(r).latency(50.0) as f64),
     }?;
+    let latency = |percent| spread(&|r| timed(r).latency(percent) as f64).map(|spread| spread.median);
+    let measured: u64 = samples.iter().map(|(reports, _)| timed(reports).measured).sum();
+    let known = PERCENTS.into_iter().filter(|percent| (100.0 - percent) * measured as f64 >= 100.0);
+    let curve = known.filter(|_| job.task != Task::Stream).filter_map(|p| Some((p, latency(p)?)));
     let each = |of: fn(&job::Report) -> u64| {
         spread(&|r| (of(&r.first) + of(&r.second)) as f64 / r.first.messages.max(1) as f64)
     };
@@ -328,8 +335,9 @@ fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str
         task: job.task,
         size: job.size,
         value,
-        p99: spread(&|r| timed(r).p99 as f64)?.median,
-        p999: spread(&|r| timed(r).p999 as f64)?.median,
+        p99: latency(99.0)?,
+        p999: latency(99.9)?,
+        curve: curve.collect(),
         cpu: each(|r| r.cpu)?.median,
         calls: each(|r| r.calls)?.median,
         distance: if same { distance } else { "mixed" },

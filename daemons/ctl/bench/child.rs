@@ -15,6 +15,7 @@ use rustix::time::ClockId;
 use super::control::{hear, tell};
 use super::job::{Job, Report, Task};
 use super::mechanism::{End, Mechanism, Port, Side};
+use super::statistics::PERCENTS;
 use super::{all, probe};
 
 /// The first word of the last message of a stream.
@@ -161,9 +162,7 @@ fn warm_up(job: &Job) -> u64 {
 
 fn with_latencies(mut report: Report, latencies: &Histogram<u64>) -> Report {
     report.measured = latencies.len();
-    report.p50 = latencies.value_at_quantile(0.5);
-    report.p99 = latencies.value_at_quantile(0.99);
-    report.p999 = latencies.value_at_quantile(0.999);
+    report.latencies = PERCENTS.map(|percent| latencies.value_at_percentile(percent));
     report
 }
 
