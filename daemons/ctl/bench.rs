@@ -254,7 +254,7 @@ fn warn_of(missing: &[(&str, String)]) {
 fn chosen(only: &[String]) -> Result<Vec<&'static dyn Mechanism>, Failure> {
     if let Some(unknown) = only.iter().find(|name| all().all(|m| m.name() != **name)) {
         let names: Vec<&str> = all().map(|m| m.name()).collect();
-        let text = format!("--only {unknown}: there is no such mechanism; allowed: {}", names.join(", "));
+        let text = format!("--only: there is no mechanism {unknown:?}; allowed: {}", names.join(", "));
         return Err(Failure::new(EXIT_USAGE, text));
     }
     Ok(all().filter(|m| only.is_empty() || only.iter().any(|name| name == m.name())).collect())
@@ -264,8 +264,9 @@ fn chosen(only: &[String]) -> Result<Vec<&'static dyn Mechanism>, Failure> {
 fn measure(chosen: &[&'static dyn Mechanism], effort: &Effort) -> Findings {
     let limits = Limits::measure(effort.limits);
     let (mut figures, mut missing) = (Vec::new(), Vec::new());
-    let bar = Bar::new("measuring", true);
+    let bar = Bar::of_steps("measuring");
     for (done, mechanism) in chosen.iter().enumerate() {
+        bar.name(format!("measuring {}", mechanism.name()));
         bar.at(done as u64, chosen.len() as u64);
         match measure_one(*mechanism, effort) {
             Ok(found) => figures.extend(found),
@@ -291,10 +292,17 @@ fn measure_one(mechanism: &'static dyn Mechanism, effort: &Effort) -> Result<Vec
 /// Samples until enough count: one during which the processors came closer or went apart says nothing.
 fn figure(mechanism: &'static dyn Mechanism, job: &Job, rounds: usize) -> Result<Figure, String> {
     let mut accepted: Vec<(Reports, &'static str)> = Vec::new();
-    let mut last = None;
+    let (mut last, mut lost) = (None, None);
     for _ in 0..3 * rounds {
         let before = probe::class(probe::round_trip_ns());
-        let reports = pair::sample(mechanism, job)?;
+        let reports = match pair::sample(mechanism, job) {
+            // Where the kernel may drop messages one that did so is no sample.
+            Err(why) if why.ends_with(child::LOST) => {
+                lost = Some(why);
+                continue;
+            }
+            sampled => sampled?,
+        };
         if probe::class(probe::round_trip_ns()) == before {
             accepted.push((reports, before));
         } else {
@@ -308,7 +316,13 @@ fn figure(mechanism: &'static dyn Mechanism, job: &Job, rounds: usize) -> Result
     if accepted.is_empty() {
         accepted.extend(last);
     }
-    summary(mechanism.name(), job, &accepted).ok_or_else(|| "nothing came of it".into())
+    let nothing = || {
+        let tries = 3 * rounds;
+        lost.map_or("nothing came of it".into(), |why| {
+            format!("{why}, in each of {tries} samples")
+        })
+    };
+    summary(mechanism.name(), job, &accepted).ok_or_else(nothing)
 }
 
 fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str)]) -> Option<Figure> {

@@ -495,7 +495,9 @@ mod tests {
     #[test]
     fn what_passes_does_not_make_an_object_strange() {
         let system = |errno: Errno| CarrierError::new("open", "it", errno);
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::IO, Errno::NOENT, Errno::NOSYS] {
+        for errno in
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::IO, Errno::NOENT, Errno::NOSYS]
+        {
             assert!(!system(errno).is_strange(), "{errno:?}");
         }
         for errno in [Errno::ACCESS, Errno::LOOP, Errno::ISDIR] {

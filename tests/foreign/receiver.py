@@ -8,7 +8,7 @@ import contextlib, fcntl, os, signal, socket, struct, sys, time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config/examples"))
-from follow import ENTRY, SAMPLE, crc32c
+from follow import ENTRY, HEAD, SAMPLE, SPOOL, TAIL, Segment, crc32c
 
 ROW = 512
 
@@ -76,8 +76,8 @@ def take_lock(path):
 
 def entries(carrier, place, instance, role, lock, how_many):
     held = take_lock(lock)
-    with open(f"/dev/shm/ipc-pipeline@{instance}.spool", "rb") as spool:
-        received = struct.unpack("<Q", os.pread(spool.fileno(), 8, 128))[0]
+    spool = Segment(f"/dev/shm/ipc-pipeline@{instance}.spool", SPOOL)
+    received = spool.word(HEAD)
     address = f"{carrier}:127.0.0.1:{place}" if carrier in ("tcp", "udp") else carrier + ":"
     # In this order conv would find nobody at the address, and tries again.
     page = Page(f"/dev/shm/ipc-pipeline@{instance}.page.{role}", ["conv", "log", "stat", "report"].index(role), address, received)
@@ -86,9 +86,9 @@ def entries(carrier, place, instance, role, lock, how_many):
         entry = ENTRY.unpack(data)
         if crc32c(data[:28]) != entry[7]:
             sys.exit("an entry is not whole")
-        if entry[0] <= received:
-            continue  # it came once more
-        jumps += entry[0] > received + 1  # what conv has skipped is in the record
+        if entry[0] <= received or entry[0] > received + 1 and spool.word(TAIL) <= received:
+            continue  # it came once more, or too early: what is missing comes again
+        jumps += entry[0] > received + 1  # the spool does not have it any more: the record does
         received = entry[0]
         page.show(received)
         if entry[4] == SAMPLE:

@@ -18,6 +18,8 @@ use super::mechanism::{End, Mechanism, Port, Side};
 use super::statistics::PERCENTS;
 use super::{all, probe};
 
+/// How the reason ends when a message was sent and never came.
+pub const LOST: &str = "was lost on the way";
 /// The first word of the last message of a stream.
 const LAST: u64 = u64::MAX;
 /// A stream looks at the clock after so many messages.
@@ -145,7 +147,7 @@ fn drain(port: &mut dyn Port, job: &Job) -> io::Result<Report> {
             return Ok(report);
         }
         if word != n {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message {n} is missing")));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message {n} {LOST}")));
         }
         if !is_warm && n.is_multiple_of(LOOK) {
             let now = sys::monotonic_ns();

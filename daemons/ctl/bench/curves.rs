@@ -39,11 +39,11 @@ const MARKED: [f64; 6] = [1.0, 50.0, 90.0, 99.0, 99.9, 99.99];
 const GRIDDED: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
 
 /// Where panels begin, in pixels: from the left end of the picture, and from the top of their row.
-const LEFTS: [i32; 2] = [90, 570];
+const LEFTS: [i32; 2] = [90, 590];
 const TOP: i32 = 40;
 /// Size of a panel, and height of a row of them.
 const WIDTH: i32 = 420;
-const HEIGHT: i32 = 200;
+const HEIGHT: i32 = 220;
 const ROW: i32 = HEIGHT + 80;
 /// Where the names of a row stand, and the space between two of them.
 const LEGEND: i32 = 1040;
@@ -76,7 +76,8 @@ pub fn draw(area: &Canvas, findings: &Findings, top: i32) -> Result<(), Failed> 
     if height(findings) == 0 {
         return Ok(());
     }
-    let title = "Latency, us: so many % of all messages took no longer. At 50 % the median; to the right the slow ones";
+    let title =
+        "Latency: so many % of all messages took no longer. At 50 % the median; to the right the slow ones";
     area.draw(&Text::new(title, (LEFTS[0], top + 12), HEAD))?;
     let rows = rows(findings);
     // One scale for all, so that panels can be compared.
@@ -89,7 +90,8 @@ pub fn draw(area: &Canvas, findings: &Findings, top: i32) -> Result<(), Failed> 
             panel.frame(area, &format!("{title}: {word}"))?;
             for (place, name) in names {
                 let figure = figures.iter().find(|f| f.mechanism == *name && f.task == task);
-                figure.map_or(Ok(()), |figure| panel.curve(area, &figure.curve, &LINES[place % LINES.len()]))?;
+                figure
+                    .map_or(Ok(()), |figure| panel.curve(area, &figure.curve, &LINES[place % LINES.len()]))?;
             }
         }
         for ((place, name), i) in names.iter().zip(0..) {
@@ -114,6 +116,16 @@ fn dashed(area: &Canvas, points: Vec<(i32, i32)>, (_, dash, space): &(Ink, u32, 
 
 fn mark(area: &Canvas, at: (i32, i32), ink: &'static Ink) -> Result<(), Failed> {
     area.draw(&(EmptyElement::at(at) + ink.fill() + ink.outline()))
+}
+
+/// So many microseconds, in short.
+fn time(us: f64) -> String {
+    match us {
+        us if us >= 1e6 => format!("{} s", us / 1e6),
+        us if us >= 1e3 => format!("{} ms", us / 1e3),
+        us if us >= 1.0 => format!("{us} us"),
+        us => format!("{:.0} ns", us * 1e3),
+    }
 }
 
 /// One diagram: to the right the rarer, upwards the slower.
@@ -144,14 +156,19 @@ impl Panel<'_> {
         for value in self.scale.powers() {
             let y = self.y(value);
             area.draw(&PathElement::new(vec![(self.left, y), (right, y)], GRID.stroke_width(1)))?;
-            let text = format!("{value}");
-            area.draw(&Text::new(text.clone(), (self.left - 8 - 8 * text.len() as i32, y - 7), TEXT))?;
+            let text = time(value);
+            area.draw(&Text::new(text.clone(), (self.left - 10 - 7 * text.len() as i32, y - 7), TEXT))?;
         }
         area.draw(&Rectangle::new([(self.left, self.top), (right, bottom)], BLACK.stroke_width(1)))?;
         area.draw(&Text::new(title.to_owned(), (self.left, self.top - 20), TEXT))
     }
 
-    fn curve(&self, area: &Canvas, curve: &[(f64, f64)], line: &'static (Ink, u32, u32)) -> Result<(), Failed> {
+    fn curve(
+        &self,
+        area: &Canvas,
+        curve: &[(f64, f64)],
+        line: &'static (Ink, u32, u32),
+    ) -> Result<(), Failed> {
         let at = |(percent, ns): &(f64, f64)| (self.x(*percent), self.y(ns / 1e3));
         dashed(area, curve.iter().map(at).collect(), line)?;
         let marked = curve.iter().filter(|(percent, _)| MARKED.contains(percent));
@@ -175,6 +192,11 @@ mod tests {
             LINES.iter().map(|(ink, ..)| format!("{:?} {}", ink.mark, ink.filled)).collect();
         let dashes: BTreeSet<(u32, u32)> = LINES.iter().map(|(_, dash, space)| (*dash, *space)).collect();
         assert_eq!((looks.len(), dashes.len()), (LINES.len(), LINES.len()));
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!([0.1, 1.0, 100.0, 1e4, 1e6].map(time), ["100 ns", "1 us", "100 us", "10 ms", "1 s"]);
     }
 
     #[test]

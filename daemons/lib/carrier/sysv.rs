@@ -10,8 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::{
-    CarrierError, MESSAGE, Owner, check_owner, give, is_missing, look, speaks_of_the_object, unlink,
-    user_of,
+    CarrierError, MESSAGE, Owner, check_owner, give, is_missing, look, speaks_of_the_object, unlink, user_of,
 };
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role, Scope};
