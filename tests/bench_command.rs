@@ -306,6 +306,10 @@ fn sizes_are_those_that_were_asked_for() {
     let found: Vec<(&str, u64)> =
         streams.map(|f| (f["mechanism"].as_str().unwrap(), f["bytes"].as_u64().unwrap())).collect();
     assert_eq!(found, [("pipe", 128), ("pipe", 16384), ("mq", 128), ("signals", 8)]);
+    // Full datagrams of a whole window find room.
+    let datagrams = ["--quick", "--only", "udp,multicast", "--sizes", "8192", "--json"];
+    let output = place.bench(&datagrams).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", json(&output)["missing"]);
     let singly = ["--quick", "--only", "ring,carrier-mq,shm-lock", "--sizes", "32"];
     assert_eq!(place.bench(&singly).output().unwrap().status.code(), Some(0), "entries, one at a time");
     let output = place.bench(&["--quick", "--only", "mq", "--sizes", "65536"]).output().unwrap();

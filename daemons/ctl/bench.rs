@@ -318,9 +318,7 @@ fn figure(mechanism: &'static dyn Mechanism, job: &Job, rounds: usize) -> Result
     }
     let nothing = || {
         let tries = 3 * rounds;
-        lost.map_or("nothing came of it".into(), |why| {
-            format!("{why}, in each of {tries} samples")
-        })
+        lost.map_or("nothing came of it".into(), |why| format!("{why}, in each of {tries} samples"))
     };
     summary(mechanism.name(), job, &accepted).ok_or_else(nothing)
 }
