@@ -80,8 +80,9 @@ fn a_python_program_with_nothing() {
 #[test]
 fn a_python_program_stays_through_a_stop() {
     let (mut p, _) = working(["shm", "shm", "shm"]);
-    let mut reader = Command::new("python3");
-    reader.arg(in_the_sources("config/examples/follow.py")).arg(&p.name).arg(WANTED.to_string());
+    let mut reader = Command::new("timeout");
+    reader.args(["60", "python3"]).arg(in_the_sources("config/examples/follow.py"));
+    reader.arg(&p.name).arg(WANTED.to_string());
     let reader = reader.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     p.wait_for("it has read some", BOUND, |p| p.durable() > 300);
     [Role::Conv, Role::Log, Role::Stat, Role::Report].into_iter().for_each(|role| p.stop(role, BOUND));
