@@ -148,19 +148,22 @@ fn pretend(path: &Path, size: u64, capacity: u64) {
     File::options().write(true).open(path).unwrap().set_len(size).unwrap();
 }
 
+/// Puts something there.
+type Maker = fn(&Path);
+
 /// Whatever is there: the Python program ends at once, with one sentence.
 #[test]
 fn a_python_program_is_not_fooled() {
     let name = format!("pretender-{}", std::process::id());
-    let strange: [(&str, &dyn Fn(&Path)); 8] = [
-        ("nothing", &|_| ()),
-        ("a placeholder", &|path| fs::write(path, "").unwrap()),
-        ("a word", &|path| fs::write(path, "IPCPSPL1").unwrap()),
-        ("no header", &|path| fs::write(path, [7; 8192]).unwrap()),
-        ("no entries", &|path| pretend(path, 4096, 0)),
-        ("fewer than it says", &|path| pretend(path, 12288, 1 << 26)),
-        ("half a head", &|path| pretend(path, 64, 256)),
-        ("a link", &|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
+    let strange: [(&str, Maker); 8] = [
+        ("nothing", |_| ()),
+        ("a placeholder", |path| fs::write(path, "").unwrap()),
+        ("a word", |path| fs::write(path, "IPCPSPL1").unwrap()),
+        ("no header", |path| fs::write(path, [7; 8192]).unwrap()),
+        ("no entries", |path| pretend(path, 4096, 0)),
+        ("fewer than it says", |path| pretend(path, 12288, 1 << 26)),
+        ("half a head", |path| pretend(path, 64, 256)),
+        ("a link", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
     ];
     for (what, make) in strange {
         let _pretender = Pretender::of(&name, make);
