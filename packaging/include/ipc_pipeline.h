@@ -55,7 +55,8 @@ struct ipcp_entry {
  *
  * On each carrier travel whole entries (to log and stat) or whole rows of a snapshot (to report), back to back and nothing else. FIFO
  * and TCP are streams of the same bytes; messages of a POSIX queue have priority 0. Receivers believe nothing because it came:
- * they compare it with the spool, or with the register.
+ * they compare it with the spool, or with the register. What a program needs that listens in the place of ipc-stat or ipc-report
+ * stands in ipc-pipeline-formats(5) under "A receiver of your own".
  */
 
 /* The longest message of a POSIX or System V queue, of a socket and of a datagram; of a FIFO it is half of that. */
