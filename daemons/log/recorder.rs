@@ -16,6 +16,7 @@ use ipc_pipeline::daemon::{
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
+use ipc_pipeline::header::table_id;
 use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
 use ipc_pipeline::messages::Message;
@@ -275,6 +276,8 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
     let epoch = record.epoch().max(grant.map_or(0, |g| g.epoch));
     let page = shared.page();
     page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
+    // Before the record is named: who reads which one it is, reads its channels.
+    page.set_table(table_id(&daemon::record_settings(&context.config).channels));
     match grant {
         Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
         _ => {
