@@ -169,7 +169,7 @@ fn another_channel_table_for_conv_alone() {
         p.kill(Role::Conv);
         if without_spool {
             p.wait_for("all is durable", BOUND, |p| Some(p.durable()) == p.head());
-            shm::Paths::delete(&p.paths.spool());
+            fs::remove_file(p.paths.spool()).unwrap();
         }
         let head = p.head();
         p.configure(&format!("{source}{slow}[[channel]]\ndecimals = 2\n"));

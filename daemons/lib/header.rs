@@ -312,7 +312,11 @@ mod tests {
         decimals[0].decimals += 1;
         let others = [unit, decimals, table[..31].to_vec(), vec![ChannelRow::default()], Vec::new()];
         assert!(others.iter().all(|other| table_id(other) != id));
-        assert_ne!(table_id(&others[3]), table_id(&others[4]), "a channel without a name is one all the same");
+        assert_ne!(
+            table_id(&others[3]),
+            table_id(&others[4]),
+            "a channel without a name is one all the same"
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use ipc_pipeline::carrier::Listening;
 use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Told, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, SlowDisk,
+    Told, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
@@ -71,6 +72,7 @@ struct Recorder {
     /// What was told of entries that were damaged in the spool.
     damage: Told,
     waiting: Waiting,
+    slow: SlowDisk,
     patience: Patience,
     remade: Remade,
     woken: u64,
@@ -85,8 +87,10 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     page.set_address(&address.to_string());
     context.ready();
     let shared = Arc::new(Shared::new(page));
-    let mut remade = Remade::default();
-    let Some((record, _lock)) = open_record(context, &shared, &mut remade)? else { return Ok(()) };
+    let (mut remade, mut slow) = (Remade::default(), SlowDisk::default());
+    let Some((record, _lock)) = open_record(context, &shared, &mut remade, &mut slow)? else {
+        return Ok(());
+    };
 
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
@@ -117,6 +121,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         mapped: 0,
         damage: Told::default(),
         waiting: Waiting::default(),
+        slow,
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade,
         woken: 0,
@@ -131,12 +136,13 @@ fn open_record(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
 ) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
     let dir = context.names.record_dir();
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match open_aside(context, shared, remade, &dir, &settings)? {
+        let trouble = match open_aside(context, shared, remade, slow, &dir, &settings)? {
             None => return Ok(None),
             Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
@@ -152,7 +158,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        show_opening(context, shared, remade, trouble)?;
+        show_opening(context, shared, remade, slow, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -166,6 +172,7 @@ fn open_aside(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Opened>, Failure> {
@@ -191,7 +198,8 @@ fn open_aside(
         }
         // Later it is no longer excused with the watchdog.
         if now - begun < STUCK_NS {
-            show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
+            let state = shared.trouble().unwrap_or(State::DiskSlow);
+            show_opening(context, shared, remade, slow, state)?;
         }
     }
 }
@@ -201,9 +209,11 @@ fn show_opening(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
     state: State,
 ) -> Result<(), Failure> {
     let now = sys::monotonic_ns();
+    slow.tell(state == State::DiskSlow, "the record is not open yet, and nothing is taken", now);
     context.notifier.turn(now);
     context.check_lock()?;
     let mut page = shared.page();
@@ -529,6 +539,7 @@ impl Recorder {
     }
 
     fn tell(&mut self, state: State, now: u64, said: &mut Said) {
+        self.slow.tell(state == State::DiskSlow, "what is accepted waits in the spool", now);
         if self.waiting.is_news(state == State::WaitingForConv, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-conv");
         }

@@ -184,9 +184,11 @@ fn no_name_is_left(m: &mut Machine) -> bool {
 fn directories_are_made(m: &mut Machine) -> bool {
     at_rest(m);
     m.run("rm -rf /run/ipc-pipeline /var/lib/ipc-pipeline");
-    m.run("systemctl start ipc-pipeline-objects.service; test -d /run/ipc-pipeline -a -d /var/lib/ipc-pipeline")
-        .status
-        .success()
+    m.run(
+        "systemctl start ipc-pipeline-objects.service; test -d /run/ipc-pipeline -a -d /var/lib/ipc-pipeline",
+    )
+    .status
+    .success()
 }
 
 /// The producer first, its consumers when it has ended, the objects last; each takes half a second to end.

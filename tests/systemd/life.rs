@@ -95,7 +95,9 @@ fn nothing_is_left(m: &mut Machine) {
     let objects = "ipc-pipeline-objects.service";
     m.wait_for("the objects have ended", |m| m.property(objects, "ActiveState") != "deactivating");
     assert_eq!(m.property(objects, "ActiveState"), "inactive");
-    let names = m.run("find /run/ipc-pipeline /dev/shm /dev/mqueue -name 'ipc-pipeline*'; ipcs -q | grep _ipc-").stdout;
+    let names = m
+        .run("find /run/ipc-pipeline /dev/shm /dev/mqueue -name 'ipc-pipeline*'; ipcs -q | grep _ipc-")
+        .stdout;
     assert_eq!(String::from_utf8_lossy(&names), "");
 }
 
