@@ -493,8 +493,8 @@ impl Recorder {
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
         // Whatever was done to the word: conv may have nothing else to wait for.
         page.set_durable(durable);
-        let (met, refused, buffered) =
-            (self.intake.met(), self.intake.refused(), received.saturating_sub(durable));
+        let (corrupt, refused, buffered) =
+            (self.corrupt(), self.intake.refused(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
             bytes,
@@ -504,7 +504,7 @@ impl Recorder {
             refused.gap,
             refused.bad,
             refused.injected,
-            met.corrupt + refused.corrupt,
+            corrupt,
             full,
             errors,
             self.remade.count(),
@@ -514,7 +514,7 @@ impl Recorder {
         ]);
         drop(page);
         self.tell(state, now, said);
-        self.tell_of_damage(met.corrupt, now);
+        self.tell_of_damage(now);
         if context.notifier.status_due(now) {
             let status = Status {
                 state: state.name(),
@@ -522,7 +522,7 @@ impl Recorder {
                 done: "durable",
                 lag: Some(self.intake.head().saturating_sub(durable)),
                 behind: "accepted and not yet durable",
-                lost: &[("entries damaged", met.corrupt)],
+                lost: &[("entries damaged", corrupt)],
             };
             context.notifier.status(now, &status);
         }
@@ -565,8 +565,13 @@ impl Recorder {
         }
     }
 
-    fn tell_of_damage(&mut self, corrupt: u64, now: u64) {
-        if let Some(entries) = self.damage.news(corrupt, now) {
+    /// Accepted entries whose slots were damaged: read there, or found so when they came by a carrier.
+    fn corrupt(&self) -> u64 {
+        self.intake.met().corrupt + self.intake.refused().corrupt
+    }
+
+    fn tell_of_damage(&mut self, now: u64) {
+        if let Some(entries) = self.damage.news(self.corrupt(), now) {
             log::error!(
                 id = Message::DamagedInSpool, entries;
                 "accepted entries were damaged in the spool: {entries}; the record has a CORRUPT entry in the place of each"
@@ -604,7 +609,7 @@ impl Recorder {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
-        self.tell_of_damage(self.intake.met().corrupt, begun);
+        self.tell_of_damage(begun);
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));
