@@ -159,7 +159,8 @@ fn names(m: &mut Machine) {
     samples_go_on(m);
     m.does("rm /dev/shm/ipc-pipeline.spool");
     said(m, Message::ObjectRepaired);
-    m.does("rm /dev/shm/ipc-pipeline.page.stat && mkdir /dev/shm/ipc-pipeline.page.stat");
+    // Again if stat was quicker than we.
+    m.does("cd /dev/shm; until rm ipc-pipeline.page.stat && mkdir ipc-pipeline.page.stat; do :; done");
     said(m, Message::ObjectTrouble);
     m.does("rm /run/ipc-pipeline/report.lock");
     said(m, Message::ObjectGone);
