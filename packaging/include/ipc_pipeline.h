@@ -151,7 +151,8 @@ struct ipcp_page {
     uint32_t crc; /* CRC-32C of the 60 bytes before it */
     uint64_t log_id, epoch, pid, start_wall_ns;
     uint64_t generation; /* of the spool that log has mapped */
-    uint8_t gap2[128 - 104];
+    uint64_t table; /* log: CRC-32C of its channel table, and the complement of that in the upper half */
+    uint8_t gap2[128 - 112];
     uint64_t session; /* another number in each life */
     uint8_t gap3[256 - 136];
     uint64_t received; /* log, stat: highest seq that has come; report: last snapshot printed */
