@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,10 +14,16 @@ use std::time::{Duration, Instant};
 /// A guest whose every instruction is emulated, on a busy machine, does within this time what it does at all.
 const BOUND: Duration = Duration::from_secs(180);
 
+/// Bytes; so disks are counted.
+const SECTOR: u64 = 512;
+
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a guest says when its `ipc-pipeline verify` has ended, before the exit code.
 const VERIFIED: &str = "verify ended with";
+
+/// What the shell of a guest says behind what a command printed, before its exit code.
+const DONE: &str = "ended with ";
 
 fn guest_file(name: &str) -> PathBuf {
     let dir = std::env::var_os("IPC_PIPELINE_GUEST");
@@ -61,15 +68,35 @@ impl Disk {
         self.dir.path().join("writes")
     }
 
-    /// Bytes of an ext4 that belong to no file yet, about `step` apart.
-    pub fn free(&self, step: u64) -> Vec<u64> {
+    /// The file system counts what each user has; for an ext4.
+    pub fn count_for_quotas(&self) {
+        must(
+            "tune2fs",
+            &["-O", "quota", "-Q", "usrquota,^grpquota,^prjquota", self.image().to_str().unwrap()],
+        );
+    }
+
+    pub fn sectors(&self) -> u64 {
+        fs::metadata(self.image()).unwrap().len() / SECTOR
+    }
+
+    /// From where up to where an ext4 has nothing yet, as far as is on the disk.
+    pub fn free_sectors(&self) -> Vec<[u64; 2]> {
         let text = must("dumpe2fs", &[self.image().to_str().unwrap()]);
         let after = |name: &'static str| text.lines().filter_map(move |line| line.trim().strip_prefix(name));
         let block: u64 = after("Block size:").next().unwrap().trim().parse().unwrap();
         let ranges = after("Free blocks: ").flat_map(|list| list.split(", "));
         let ranges = ranges.filter_map(|range| range.split_once('-'));
-        let ends = ranges.map(|(first, last)| [first, last].map(|end| end.parse::<u64>().unwrap() * block));
-        ends.flat_map(|[first, last]| (first..last).step_by(step as usize)).collect()
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        ranges
+            .map(|(first, last)| [number(first), number(last) + 1].map(|end| end * block / SECTOR))
+            .collect()
+    }
+
+    /// Bytes of an ext4 that belong to no file yet, about `step` apart.
+    pub fn free(&self, step: u64) -> Vec<u64> {
+        let ranges = self.free_sectors().into_iter().map(|ends| ends.map(|sector| sector * SECTOR));
+        ranges.flat_map(|[first, end]| (first..end).step_by(step as usize)).collect()
     }
 
     /// A copy as it is now.
@@ -124,26 +151,36 @@ pub enum Between {
     Recorder,
     /// The first write over each of these bytes of the disk fails with EIO.
     Faults(Vec<u64>),
+    /// A device `data` of the guest's own device mapper; limits of the file system's quota hold.
+    Mapper,
 }
 
 impl Between {
     /// For QEMU: from the node `image` to the node `data`.
     fn nodes(&self) -> Vec<String> {
         match self {
-            Between::Nothing => vec!["driver=raw,node-name=data,file=image".into()],
+            Between::Nothing | Between::Mapper => vec!["driver=raw,node-name=data,file=image".into()],
             Between::Recorder => vec![
                 "driver=file,node-name=writes,filename=writes".into(),
                 "driver=blklogwrites,node-name=data,file=image,log=writes".into(),
             ],
             Between::Faults(places) => {
                 let fault = |at: &u64| {
-                    let sector = at / 512;
+                    let sector = at / SECTOR;
                     json!({"event": "none", "iotype": "write", "errno": 5, "once": true, "sector": sector})
                 };
                 let faults: Vec<Value> = places.iter().map(fault).collect();
                 let node = json!({"driver": "blkdebug", "node-name": "data", "image": "image", "inject-error": faults});
                 vec![node.to_string()]
             }
+        }
+    }
+
+    /// For the guest's process 1.
+    fn words(&self) -> &str {
+        match self {
+            Between::Mapper => "mapped=yes options=usrquota",
+            _ => "",
         }
     }
 }
@@ -161,7 +198,7 @@ impl Guest {
     /// Power on.
     pub fn start(disk: &Disk, between: &Between) -> Guest {
         let dir = disk.dir.path().to_owned();
-        for line in ["console", "printed", "verified", "writes"] {
+        for line in ["console", "printed", "verified", "writes", "shell"] {
             fs::write(dir.join(line), "").unwrap();
         }
         let path = |name: &str| guest_file(name).display().to_string();
@@ -170,9 +207,10 @@ impl Guest {
         c.args(["-accel", "tcg", "-cpu", "max", "-m", "384", "-no-reboot"]);
         c.args(["-kernel", &path("vmlinuz"), "-initrd", &path("initrd"), "-append"]);
         c.arg(format!(
-            "console=ttyS0 panic=-1 no_timer_check mitigations=off audit=0 systemd.show_status=0 data={} \
+            "console=ttyS0 panic=-1 no_timer_check mitigations=off audit=0 systemd.show_status=0 data={} {} \
              systemd.journald.forward_to_console=1",
-            disk.kind
+            disk.kind,
+            between.words()
         ));
         c.args(["-drive", &format!("file={},format=raw,if=none,id=root,snapshot=on", path("root.img"))]);
         c.args(["-device", "virtio-blk-pci,drive=root"]);
@@ -184,7 +222,9 @@ impl Guest {
         for line in ["console", "printed", "verified"] {
             c.args(["-serial", &format!("file:{line}")]);
         }
-        c.current_dir(&dir).stdin(Stdio::null()).stdout(Stdio::null());
+        c.args(["-chardev", "stdio,id=shell,signal=off", "-device", "virtio-serial-pci"]);
+        c.args(["-device", "virtserialport,chardev=shell"]);
+        c.current_dir(&dir).stdin(Stdio::piped()).stdout(File::create(dir.join("shell")).unwrap());
         c.stderr(File::create(dir.join("qemu")).unwrap());
         let qemu = c.spawn().expect("setpriv (util-linux) and qemu-system-x86_64");
         Guest { qemu, dir, printed: Vec::new(), read: 0 }
@@ -220,6 +260,22 @@ impl Guest {
             self.story()
         );
         ended
+    }
+
+    /// Lets root do this, a line for the shell, and gives what it printed; it must succeed.
+    #[track_caller]
+    pub fn does(&mut self, command: &str) -> String {
+        let before = self.text("shell").len();
+        let mut stdin = self.qemu.stdin.as_ref().unwrap();
+        stdin.write_all(format!("{command}\n").as_bytes()).unwrap();
+        let mut said = String::new();
+        self.wait_for(command, |guest| {
+            said = guest.text("shell")[before..].into();
+            said.lines().last().is_some_and(|line| line.starts_with(DONE)) && said.ends_with('\n')
+        });
+        let (printed, code) = said.trim_end().rsplit_once(DONE).unwrap();
+        assert_eq!(code, "0", "{command}: {printed}\n{}", self.story());
+        printed.trim_end().into()
     }
 
     /// What the kernel and the journal say.

@@ -16,7 +16,8 @@ cp "$kernel/bin/busybox" "$work/initrd/bin/"
 cp "$here/init" "$work/initrd/init"
 chmod 755 "$work/initrd/init"
 chroot "$kernel" depmod "$version"
-chroot "$kernel" modprobe -S "$version" -a --show-depends virtio_pci virtio_blk xfs btrfs |
+chroot "$kernel" modprobe -S "$version" -a --show-depends virtio_pci virtio_blk virtio_console xfs btrfs \
+    dm_mod dm_delay dm_flakey quota_v2 |
     sed -n 's/^insmod //p' | sort -u | while read -r module; do
     mkdir -p "$work/initrd/$(dirname "$module")"
     cp "$kernel/$module" "$work/initrd/$module"
@@ -31,7 +32,7 @@ cp "$deb" "$work/root/opt/ipc-pipeline.deb"
 chroot "$work/root" dpkg -i /opt/ipc-pipeline.deb >"$work/dpkg" 2>&1 || { cat "$work/dpkg" >&2; exit 1; }
 cp -r "$here/etc" "$work/root/"
 units=$work/root/etc/systemd/system
-ln -s /etc/systemd/system/verify.service "$units/multi-user.target.wants/"
+ln -s /etc/systemd/system/verify.service /etc/systemd/system/shell.service "$units/multi-user.target.wants/"
 
 # An emulated processor is slow: what is not for the pipeline is not started.
 mask() {

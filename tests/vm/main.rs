@@ -6,6 +6,8 @@
 
 #[path = "../checker/mod.rs"]
 mod checker;
+mod clocks;
+mod disks;
 mod guest;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -40,6 +42,26 @@ fn seeded() -> fastrand::Rng {
     let seed = variable("VM_SEED", fastrand::u64(..));
     println!("VM_SEED={seed}");
     fastrand::Rng::with_seed(seed)
+}
+
+/// Draws at random; everything comes once before anything comes again.
+struct Deck<T> {
+    all: Vec<T>,
+    left: Vec<T>,
+}
+
+impl<T: Copy> Deck<T> {
+    fn of(all: &[T]) -> Deck<T> {
+        Deck { all: all.to_vec(), left: Vec::new() }
+    }
+
+    fn draw(&mut self, rng: &mut fastrand::Rng) -> T {
+        if self.left.is_empty() {
+            self.left = self.all.clone();
+            rng.shuffle(&mut self.left);
+        }
+        self.left.pop().unwrap()
+    }
 }
 
 impl Disk {
