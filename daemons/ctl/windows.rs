@@ -34,7 +34,7 @@ pub fn asked_for(
     place: &Place,
     reader: &RecordReader,
 ) -> Result<(Settings, u8), Failure> {
-    let config = Config::load(common.config.as_deref(), &common.set).map_err(Failure::config)?;
+    let config = Config::load(common.config_file().as_deref(), &common.set).map_err(Failure::config)?;
     let by_configuration = place.names.is_some() || common.config.is_some() || !common.set.is_empty();
     let settings = if by_configuration { config.stat.settings } else { kept(place, reader)? };
     if settings.windows.is_empty() {

@@ -17,6 +17,8 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Longer than the ring.
 const LONG: Duration = Duration::from_secs(3);
 
+const BALLAST: &str = "/var/lib/ipc-pipeline/ballast";
+
 /// What log says.
 const REFUSED: [&str; 2] = ["Nothing is lost: entries stay in the spool", "the disk takes entries again"];
 const LATE: [&str; 2] = ["the disk does not answer in time", "the disk answers in time again"];
@@ -39,10 +41,10 @@ impl Bad {
         let linear = table(format!("0 {} linear /dev/vdb 0", disk.sectors()));
         match self {
             // Large pieces first, then what is left, that of root included.
-            Bad::Full => [
-                "for size in 64k 1k; do dd if=/dev/zero bs=$size 2>/dev/null; done >/var/lib/ipc-pipeline/ballast".into(),
-                "rm /var/lib/ipc-pipeline/ballast".into(),
-            ],
+            Bad::Full => {
+                let fill = "for size in 64k 1k; do dd if=/dev/zero bs=$size 2>/dev/null; done";
+                [format!("{fill} >{BALLAST}; true"), format!("rm {BALLAST}")]
+            }
             Bad::Quota => [quota(1), quota(0)],
             // Unlike `mount`, the kernel's own emergency does not mind that files are open for writing.
             Bad::ReadOnly => [
@@ -53,9 +55,7 @@ impl Bad {
                 let each = "0 /dev/vdb 0 300";
                 [table(format!("0 {} delay /dev/vdb 0 {each}", disk.sectors())), linear]
             }
-            Bad::Silent => {
-                ["dmsetup suspend --nolockfs --noflush data".into(), "dmsetup resume data".into()]
-            }
+            Bad::Silent => ["dmsetup suspend --nolockfs --noflush data".into(), "dmsetup resume data".into()],
             Bad::Failing => [table(failing(disk)), linear],
         }
     }
@@ -123,11 +123,13 @@ fn wait_for_state(guest: &mut Guest, state: &str) {
 
 /// The disk gets bad, and good again.
 fn try_out(guest: &mut Guest, disk: &Disk, bad: Bad) {
-    guest.does("sync");
     let said = |guest: &Guest| bad.words().map(|word| guest.console().matches(word).count());
     // That a disk is slow is said once a minute at most, and it may have been while the guest came up.
     let [begun, over] = if bad.state() == "disk slow" { [0, 0] } else { said(guest) };
+    // Meanwhile the disk holds all that there is, whole.
+    guest.does("fsfreeze -f /var/lib/ipc-pipeline");
     let [begin, end] = bad.commands(disk);
+    guest.does("fsfreeze -u /var/lib/ipc-pipeline");
     guest.does(&begin);
     wait_for_state(guest, bad.state());
     guest.wait_for("the console shows that it is bad", |guest| said(guest)[0] > begun);
