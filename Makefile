@@ -54,7 +54,7 @@ test-root: need-rust ## the tests that mount file systems, by sudo; `make test` 
 test-systemd: need-rust ## the package in containers with a real systemd, on Debian 12 and 13 (root); ARGS chooses
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
 
-test-vm: need-rust ## power cuts of an emulated machine with the package (root); VM_CUTS, VM_STATES, VM_DISK and VM_SEED choose
+test-vm: need-rust ## power cuts of an emulated machine with the package (root); VM_CUTS, VM_STATES, VM_FAULTS, VM_STEPS, VM_DISK and VM_SEED choose
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/vm/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run

@@ -76,6 +76,15 @@ impl Disk {
         );
     }
 
+    /// After a cut, for a kernel here that may have no quotas.
+    pub fn forget_quotas(&self) {
+        let image = self.image();
+        // What the journal holds is brought to its place; 1: it was not empty.
+        let done = Command::new("e2fsck").arg("-fy").arg(&image).output().unwrap();
+        assert!(done.status.code() <= Some(1), "{}", String::from_utf8_lossy(&done.stdout));
+        must("tune2fs", &["-O", "^quota", image.to_str().unwrap()]);
+    }
+
     pub fn sectors(&self) -> u64 {
         fs::metadata(self.image()).unwrap().len() / SECTOR
     }

@@ -1,7 +1,8 @@
-//! T6b and T6c: power cuts of a whole machine, emulated by QEMU, that runs the installed package.
+//! T6b, T6c, T7 and T12: a whole machine, emulated by QEMU, that runs the installed package. Its power is cut, its disk gets bad, its
+//! clock is set.
 //!
 //! `make test-vm` makes the guest and runs these; they need root, because file systems are mounted. In the environment:
-//! VM_CUTS and VM_STATES, how many; VM_SEED, which; VM_DISK, the file system: ext4, xfs or btrfs.
+//! VM_CUTS, VM_STATES, VM_FAULTS and VM_STEPS, how many; VM_SEED, which; VM_DISK, the file system: ext4, xfs or btrfs.
 #![forbid(unsafe_code)]
 
 #[path = "../checker/mod.rs"]
