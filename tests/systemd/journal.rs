@@ -188,7 +188,8 @@ pub fn last_lines_are_those_of_verify(m: &Machine) -> usize {
 /// Both are the same number, each rounded to its own number of digits: they differ by no more than what rounding takes.
 /// (Rounding the longer one again would be wrong where its last digits are a half: 50.7515625 is ...62 or ...63.)
 fn same_number(a: &str, b: &str) -> bool {
-    let half = |text: &str| 0.5 * 0.1_f64.powi(text.split_once('.').map_or(0, |(_, digits)| digits.len() as i32));
+    let half =
+        |text: &str| 0.5 * 0.1_f64.powi(text.split_once('.').map_or(0, |(_, digits)| digits.len() as i32));
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(x), Ok(y)) => (x - y).abs() <= (half(a) + half(b)) * (1.0 + 1e-6),
         _ => false,

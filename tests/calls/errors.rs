@@ -1,0 +1,279 @@
+//! Each daemon is refused its n-th call of some kind, or that and all behind it for a while. It may go on, or end and say so by
+//! an exit code upon which a service manager starts it again; then the pipeline must be as before.
+
+use crate::checker::{check_accepted, check_record, check_source, check_statistics};
+use crate::deck::{Counts, Deck, Fault};
+use crate::harness::{Page, Pipeline, Role, Witness, all_edges, samples, value};
+use crate::number;
+use crate::tracer::Tracer;
+use fastrand::Rng;
+use std::any::Any;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitStatus;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// To be as before.
+const BOUND: Duration = Duration::from_secs(10);
+/// What has not come to its n-th call by then comes to it when it ends, or never.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Errors on each carrier.
+const ERRORS: u64 = 30;
+/// Errors to one life of a pipeline.
+const ROUND: u64 = 40;
+/// More than a round takes.
+const LINES: u64 = 4_000_000;
+/// As in the units of systemd.
+const RESTART: Duration = Duration::from_millis(100);
+/// In the words of a page.
+const RUNNING: Option<u64> = Some(1);
+
+/// Everything that makes calls of its own is on.
+fn config(carrier: &str) -> String {
+    format!(
+        "[conv]\nrate = \"10 kHz\"\n[spool]\ncapacity = 2048\n\
+         [log]\nsync = \"5ms\"\nsegment = \"64KiB\"\ncompress = true\ntext = \"samples.txt\"\n\
+         [stat]\ncheckpoint = \"20ms\"\n[report]\nmax_lines_per_second = 100\ncommand = [\"true\"]\n\
+         {}[[channel]]\nname = \"c\"\nhigh = 1000000\nhysteresis = 1000\n",
+        all_edges(carrier)
+    )
+}
+
+/// What came of the errors of one role.
+#[derive(Clone, Copy, Default)]
+struct Row {
+    tried: u64,
+    /// The daemon ended and was started again.
+    ended: u64,
+    worst: Duration,
+}
+
+/// One life of a pipeline.
+struct Round {
+    p: Pipeline,
+    witness: Witness,
+}
+
+impl Round {
+    fn new(carrier: &str) -> Round {
+        let mut p = Pipeline::of_lines(LINES, &config(carrier));
+        let witness = Witness::start(&p.paths, &p.lives);
+        p.start_all();
+        p.wait_for("it runs", BOUND, |p| p.folded() > 10);
+        Round { p, witness }
+    }
+
+    /// Which calls each daemon makes in a second of its life, from its beginning to its end.
+    fn survey(&mut self) -> [Counts; 4] {
+        Role::ALL.map(|role| {
+            self.p.kill(role);
+            let tracer = Tracer::start(&mut self.p, role, &["trace=all"]);
+            sleep(Duration::from_millis(300));
+            self.is_as_before();
+            self.p.stop(role, BOUND);
+            self.p.start(role);
+            tracer.counts()
+        })
+    }
+
+    /// True: it came to this call.
+    fn strike(&mut self, fault: &Fault, hold: Duration, row: &mut Row) -> bool {
+        let (p, role) = (&mut self.p, fault.role);
+        p.kill(role);
+        p.note(format_args!("fault: {fault}"));
+        let [trace, inject] = fault.expressions();
+        let tracer = Tracer::start(p, role, &[&trace, &inject]);
+        let begun = Instant::now();
+        while tracer.failed().is_empty() && !p.is_dead(role) && begun.elapsed() < PATIENCE {
+            sleep(Duration::from_millis(2));
+        }
+        if tracer.failed().is_empty() && !p.is_dead(role) {
+            p.ask_to_stop(role);
+        } else if fault.lasting {
+            self.endure(fault, &tracer, hold);
+        }
+        tracer.lift(&self.p);
+        let lifted = Instant::now();
+        row.ended += u64::from(self.revive(fault));
+        self.is_as_before();
+        let failed = tracer.failed();
+        if let Some(first) = failed.first() {
+            self.p.note(format_args!(
+                "it was: {first}; {} times; back after {:.1?}",
+                failed.len(),
+                lifted.elapsed()
+            ));
+            row.tried += 1;
+            row.worst = row.worst.max(lifted.elapsed());
+        }
+        !failed.is_empty()
+    }
+
+    /// The error lasts. A full disk must be shown.
+    fn endure(&mut self, fault: &Fault, tracer: &Tracer, hold: Duration) {
+        sleep(hold);
+        let of_record = |line: &String| line.contains(".seg") || line.contains("durable.mark");
+        let full = ["ENOSPC", "EDQUOT"].contains(&fault.error.as_str());
+        if full
+            && fault.call == "pwrite64"
+            && fault.role == Role::Log
+            && tracer.failed().iter().any(of_record)
+        {
+            let shown = |p: &Pipeline| p.is_dead(Role::Log) || p.state_of(Role::Log) == "disk full";
+            self.p.wait_for("status shows the full disk", BOUND, shown);
+        }
+    }
+
+    /// Starts it again if it has ended, as a service manager would; true: it had.
+    fn revive(&mut self, fault: &Fault) -> bool {
+        let p = &mut self.p;
+        let begun = Instant::now();
+        while p.is_asked_to_stop(fault.role) && !p.is_dead(fault.role) {
+            assert!(begun.elapsed() < BOUND, "{fault}: it does not end{}", p.state());
+            sleep(Duration::from_millis(1));
+        }
+        let Some(status) = p.take_dead(fault.role) else { return false };
+        let asked = p.is_asked_to_stop(fault.role);
+        p.note(format_args!("{} ended: {status}", fault.role.name()));
+        assert!(may_end_so(fault, status, asked), "{fault}: it ended with {status}{}", p.state());
+        sleep(RESTART);
+        p.start(fault.role);
+        true
+    }
+
+    /// All four run, and entries come through to the last of them.
+    fn is_as_before(&mut self) {
+        let before = self.p.head().unwrap_or_default();
+        let done = |p: &Pipeline| {
+            let pages = || Role::ALL.into_iter().map(|role| Page::open(&p.paths.page(role)));
+            let printed = Page::open(&p.paths.page(Role::Report)).and_then(|page| page.received());
+            let running = || pages().all(|page| page.and_then(|page| page.state()) == RUNNING);
+            p.durable() > before && p.folded() > before && printed > Some(before) && running()
+        };
+        self.p.wait_for("all is as before", BOUND, done);
+    }
+
+    /// Thaw, drain, stop, and judge everything.
+    fn finish(mut self) {
+        let p = &mut self.p;
+        p.stop(Role::Conv, BOUND);
+        let head = p.head().unwrap();
+        p.wait_for("log has drained the spool", BOUND, |p| p.durable() == head);
+        p.wait_for("stat has folded everything", BOUND, |p| p.folded() == head);
+        self.witness.look_once();
+        let seen = self.witness.finish();
+        [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+        let report = check_record(&p.record());
+        let mut faults = report.faults.clone();
+        if (report.last, report.lost[0], report.lost[2..].iter().sum::<u64>()) != (head, 0, 0) {
+            faults.add(format!("the record ends at {} of {head}, lost {:?}", report.last, report.lost));
+        }
+        let (_, _, wrong) = check_source(&report.record, value);
+        faults.join(wrong);
+        faults.join(seen.faults);
+        faults.join(check_accepted(&report.record, &seen.accepted));
+        faults.join(check_statistics(&report.record, &seen.published));
+        assert!(faults.is_empty(), "{faults}{}", p.state());
+        p.expect(&["verify"], 0);
+        text_is_whole(p, samples(&report.record).into_iter().map(|sample| sample.seq));
+        p.remove_objects();
+        p.assert_nothing_left();
+    }
+}
+
+/// Each sample has its line in the text file.
+fn text_is_whole(p: &Pipeline, samples: impl Iterator<Item = u64>) {
+    let text = std::fs::read_to_string(p.dir().join("samples.txt")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let told = lines.filter_map(|line| line.rsplit_once('#')?.1.parse::<u64>().ok());
+    assert!(told.eq(samples), "the text file has not all samples, each once{}", p.state());
+}
+
+/// Does the service manager start it again, and is it no bug of ours? (127: the loader could not even begin it.)
+fn may_end_so(fault: &Fault, status: ExitStatus, asked: bool) -> bool {
+    let obeyed = asked && (status.code() == Some(0) || status.signal() == Some(15));
+    let out_of_memory = fault.is_of_memory() && status.signal() == Some(6);
+    obeyed || out_of_memory || matches!(status.code(), Some(69 | 71 | 74 | 127))
+}
+
+fn errors_over(carrier: &str) {
+    let seed = number("T3_SEED", fastrand::u64(..1_000_000));
+    eprintln!("{carrier}: T3_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let alone = std::env::var("T3_FAULT").ok();
+    let alone = alone.map(|text| Fault::read(&text).expect("T3_FAULT is like \"log pwrite64 ENOSPC 12+\""));
+    let (mut rows, mut found, mut absent) = ([Row::default(); 4], Vec::new(), 0);
+    let mut round = Round::new(carrier);
+    let mut deck = Deck::new(round.survey());
+    round.finish();
+    let mut left = alone.as_ref().map_or(number("T3_ERRORS", ERRORS), |_| 1);
+    while left > 0 {
+        let mut last = None;
+        let life = catch_unwind(AssertUnwindSafe(|| {
+            let mut round = Round::new(carrier);
+            for _ in 0..ROUND.min(left) {
+                let fault = alone.clone().unwrap_or_else(|| deck.draw(&mut rng));
+                last = Some(fault.clone());
+                left -= 1;
+                let hold = Duration::from_millis(rng.u64(50..300));
+                absent += u64::from(!round.strike(&fault, hold, &mut rows[fault.role as usize]));
+            }
+            round.finish();
+        }));
+        let last = last.map(|fault| fault.to_string()).unwrap_or_default();
+        found.extend(life.err().map(|e| format!("last was T3_FAULT=\"{last}\": {}", text_of(&*e))));
+    }
+    show(carrier, &rows);
+    eprintln!("{carrier}: {absent} calls were never made, {} different errors in all", deck.len());
+    assert!(found.is_empty(), "{} errors found, T3_SEED={seed}:\n{}", found.len(), found.join("\n"));
+}
+
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let fixed = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    fixed.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+fn show(carrier: &str, rows: &[Row; 4]) {
+    eprintln!("| role | carrier | errors | daemon ended | worst recovery |\n|---|---|---|---|---|");
+    for (role, row) in Role::ALL.into_iter().zip(rows) {
+        let Row { tried, ended, worst } = row;
+        eprintln!("| {} | {carrier} | {tried} | {ended} | {worst:.2?} |", role.name());
+    }
+}
+
+#[test]
+fn over_shm() {
+    errors_over("shm");
+}
+
+#[test]
+fn over_mq() {
+    errors_over("mq");
+}
+
+#[test]
+fn over_fifo() {
+    errors_over("fifo");
+}
+
+#[test]
+fn over_unix() {
+    errors_over("unix");
+}
+
+#[test]
+fn over_sysv() {
+    errors_over("sysv");
+}
+
+#[test]
+fn over_tcp() {
+    errors_over("tcp");
+}
+
+#[test]
+fn over_udp() {
+    errors_over("udp");
+}
