@@ -150,7 +150,9 @@ impl Converter {
         };
         let settings = Settings {
             capacity: config.spool.capacity,
-            source_id: config.identity_of_source(),
+            source_id: config
+                .identity_of_source()
+                .map_err(|e| Failure::system(format!("cannot find the working directory: {e}")))?,
             period_ps,
             align: config.conv.align,
         };
@@ -684,6 +686,7 @@ impl Converter {
 fn failure(e: SourceError) -> Failure {
     match e {
         SourceError::Read { .. } => Failure::system(e),
+        SourceError::Unusable { ref why, .. } if sys::is_momentary(why) => Failure::system(e),
         _ => Failure::config(e),
     }
 }

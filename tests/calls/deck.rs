@@ -10,6 +10,9 @@ use std::fmt;
 /// Later calls than this are like those before.
 const LAST: u32 = 300;
 
+/// So many calls behind the n-th one are interrupted if it lasts.
+const CROWD: u32 = 40;
+
 /// One error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -38,10 +41,16 @@ impl Fault {
         Some(Fault { role, call: call.into(), error: error.into(), n, lasting })
     }
 
-    /// What strace is told.
+    /// What strace is told. Calls that were interrupted, or find that there is nothing now, are made again at once: nobody is
+    /// for ever, and such errors are over after some calls, not after some time.
     pub fn expressions(&self) -> [String; 2] {
-        let (call, error, lasting) = (&self.call, &self.error, if self.lasting { "+" } else { "" });
-        [format!("trace={call}"), format!("inject={call}:error={error}:when={}{lasting}", self.n)]
+        let (call, error, n) = (&self.call, &self.error, self.n);
+        let last = match (self.lasting, error.as_str()) {
+            (false, _) => String::new(),
+            (true, "EINTR" | "EAGAIN") => format!("..{}", n + CROWD),
+            (true, _) => "+".into(),
+        };
+        [format!("trace={call}"), format!("inject={call}:error={error}:when={n}{last}")]
     }
 
     /// Memory that the allocator, the C library or the loader asks for: nobody can refuse it and see the program go on.

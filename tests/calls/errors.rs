@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const ERRORS: u64 = 30;
 /// Errors to one life of a pipeline.
 const ROUND: u64 = 40;
+/// So many found errors are enough.
+const MANY: usize = 12;
 /// More than a round takes.
 const LINES: u64 = 4_000_000;
 /// As in the units of systemd.
@@ -70,7 +72,8 @@ impl Round {
             self.p.kill(role);
             let tracer = Tracer::start(&mut self.p, role, &["trace=all"]);
             sleep(Duration::from_millis(300));
-            self.is_as_before();
+            let before = self.p.head().unwrap_or_default();
+            self.p.wait_for("all is as before", BOUND, |p| is_beyond(p, before));
             self.p.stop(role, BOUND);
             self.p.start(role);
             tracer.counts()
@@ -88,24 +91,22 @@ impl Round {
         while tracer.failed().is_empty() && !p.is_dead(role) && begun.elapsed() < PATIENCE {
             sleep(Duration::from_millis(2));
         }
-        if tracer.failed().is_empty() && !p.is_dead(role) {
+        if p.is_dead(role) {
+        } else if tracer.failed().is_empty() {
             p.ask_to_stop(role);
+            self.ends(fault);
         } else if fault.lasting {
             self.endure(fault, &tracer, hold);
         }
         tracer.lift(&self.p);
         let lifted = Instant::now();
-        row.ended += u64::from(self.revive(fault));
-        self.is_as_before();
+        row.ended += self.returns(fault);
         let failed = tracer.failed();
         if let Some(first) = failed.first() {
-            self.p.note(format_args!(
-                "it was: {first}; {} times; back after {:.1?}",
-                failed.len(),
-                lifted.elapsed()
-            ));
+            let (times, back) = (failed.len(), lifted.elapsed());
+            self.p.note(format_args!("it was: {first}; {times} times; back after {back:.1?}"));
             row.tried += 1;
-            row.worst = row.worst.max(lifted.elapsed());
+            row.worst = row.worst.max(back);
         }
         !failed.is_empty()
     }
@@ -125,33 +126,38 @@ impl Round {
         }
     }
 
-    /// Starts it again if it has ended, as a service manager would; true: it had.
-    fn revive(&mut self, fault: &Fault) -> bool {
-        let p = &mut self.p;
+    /// Waits for its end.
+    fn ends(&mut self, fault: &Fault) {
         let begun = Instant::now();
-        while p.is_asked_to_stop(fault.role) && !p.is_dead(fault.role) {
-            assert!(begun.elapsed() < BOUND, "{fault}: it does not end{}", p.state());
+        while !self.p.is_dead(fault.role) {
+            assert!(begun.elapsed() < BOUND, "{fault}: it does not end{}", self.p.state());
             sleep(Duration::from_millis(1));
         }
-        let Some(status) = p.take_dead(fault.role) else { return false };
-        let asked = p.is_asked_to_stop(fault.role);
-        p.note(format_args!("{} ended: {status}", fault.role.name()));
-        assert!(may_end_so(fault, status, asked), "{fault}: it ended with {status}{}", p.state());
-        sleep(RESTART);
-        p.start(fault.role);
-        true
     }
 
-    /// All four run, and entries come through to the last of them.
-    fn is_as_before(&mut self) {
+    /// Waits until all is as before. Gives how often the daemon ended; it is started again, as by a service manager.
+    fn returns(&mut self, fault: &Fault) -> u64 {
         let before = self.p.head().unwrap_or_default();
-        let done = |p: &Pipeline| {
-            let pages = || Role::ALL.into_iter().map(|role| Page::open(&p.paths.page(role)));
-            let printed = Page::open(&p.paths.page(Role::Report)).and_then(|page| page.received());
-            let running = || pages().all(|page| page.and_then(|page| page.state()) == RUNNING);
-            p.durable() > before && p.folded() > before && printed > Some(before) && running()
-        };
-        self.p.wait_for("all is as before", BOUND, done);
+        let (begun, mut ended) = (Instant::now(), 0);
+        while !is_beyond(&self.p, before) {
+            ended += u64::from(self.revive(fault));
+            self.p.reap();
+            assert!(begun.elapsed() < BOUND, "{fault}: not as before{}", self.p.state());
+            sleep(Duration::from_millis(1));
+        }
+        ended
+    }
+
+    /// Starts it again if it has ended; true: it had.
+    fn revive(&mut self, fault: &Fault) -> bool {
+        let (p, role) = (&mut self.p, fault.role);
+        let Some(status) = p.take_dead(role) else { return false };
+        p.note(format_args!("{} ended: {status}", role.name()));
+        let asked = p.is_asked_to_stop(role);
+        assert!(may_end_so(fault, status, asked), "{fault}: it ended with {status}{}", p.state());
+        sleep(RESTART);
+        p.start(role);
+        true
     }
 
     /// Thaw, drain, stop, and judge everything.
@@ -180,6 +186,14 @@ impl Round {
         p.remove_objects();
         p.assert_nothing_left();
     }
+}
+
+/// Do all four run, and have entries behind `before` come through to the last of them?
+fn is_beyond(p: &Pipeline, before: u64) -> bool {
+    let page = |role| Page::open(&p.paths.page(role));
+    let printed = page(Role::Report).and_then(|page| page.received());
+    let all_run = || Role::ALL.into_iter().all(|role| page(role).and_then(|page| page.state()) == RUNNING);
+    p.durable() > before && p.folded() > before && printed > Some(before) && all_run()
 }
 
 /// Each sample has its line in the text file.
@@ -222,7 +236,10 @@ fn errors_over(carrier: &str) {
             round.finish();
         }));
         let last = last.map(|fault| fault.to_string()).unwrap_or_default();
-        found.extend(life.err().map(|e| format!("last was T3_FAULT=\"{last}\": {}", text_of(&*e))));
+        found.extend(life.err().map(|e| format!("T3_FAULT=\"{last}\": {}", text_of(&*e))));
+        if found.len() >= MANY {
+            break;
+        }
     }
     show(carrier, &rows);
     eprintln!("{carrier}: {absent} calls were never made, {} different errors in all", deck.len());

@@ -50,7 +50,9 @@ const POSSIBLE: &[(&[&str], &[&str])] = &[
         &["EAGAIN", "ENOMEM", "ENOBUFS"],
     ),
     (&["accept", "accept4"], &["EINTR", "EAGAIN", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"]),
-    (&["sendto", "sendmsg", "recvfrom", "recvmsg"], &["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"]),
+    (&["sendto", "sendmsg"], &["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"]),
+    (&["recvmsg"], &["EINTR", "EAGAIN", "ENOMEM"]),
+    (&["recvfrom"], &["EINTR", "EAGAIN"]),
 ];
 
 /// They cannot fail, or only if the caller is wrong.

@@ -5,9 +5,11 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(10);
+/// strace needs a moment to leave all threads.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// strace that runs beside a daemon, as nobody's child.
 pub struct Tracer {
@@ -20,8 +22,8 @@ impl Tracer {
     pub fn start(p: &mut Pipeline, role: Role, expressions: &[&str]) -> Tracer {
         let out = p.dir().join(format!("strace.{}", role.name()));
         let _ = fs::remove_file(&out); // of the one before
-        // -D: the daemon is the child that was started. -y: what a number of a file stands for.
-        let mut tracer = vec!["strace", "-D", "-f", "-qq", "-y", "-o", out.to_str().unwrap()];
+        // -D: the daemon is the child that was started. -I2: who traces can be told to leave. -y: what a number of a file stands for.
+        let mut tracer = vec!["strace", "-D", "-I2", "-f", "-qq", "-y", "-o", out.to_str().unwrap()];
         expressions.iter().for_each(|e| tracer.extend(["-e", e]));
         p.start_under(&tracer, role);
         Tracer { role, out }
@@ -34,13 +36,18 @@ impl Tracer {
         text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
     }
 
-    /// The daemon is left alone from here on.
+    /// The daemon is left alone from here on. A call that was under way may end with ENOSYS: one error more.
     pub fn lift(&self, p: &Pipeline) {
         let Some(daemon) = p.pid(self.role) else { return };
+        let Some(tracer) = tracer_of(daemon) else { return };
+        signal_pid(tracer, Signal::TERM);
+        let begun = Instant::now();
         wait_until("strace has left the daemon", BOUND, || {
-            let tracer = tracer_of(daemon);
-            tracer.inspect(|tracer| signal_pid(*tracer, Signal::TERM));
-            tracer.is_none()
+            // It may wait for ever for a thread that ends meanwhile; the kernel frees whom a tracer that is gone held.
+            if begun.elapsed() > PATIENCE {
+                signal_pid(tracer, Signal::KILL);
+            }
+            tracer_of(daemon).is_none()
         });
     }
 

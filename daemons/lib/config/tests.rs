@@ -345,7 +345,7 @@ fn identities_are_frozen() {
     assert_eq!(lines("./ecg.txt", 0, OnBad::Skip), LINES_ECG);
     assert_eq!(lines("/data//ecg.txt", 0, OnBad::Stop), LINES_ECG);
     assert_ne!(lines("ecg.txt", 1, OnBad::Stop), LINES_ECG);
-    assert_eq!(Config::default().identity_of_source(), RANDOM_NONE);
+    assert_eq!(Config::default().identity_of_source().unwrap(), RANDOM_NONE);
     for (sets, identity) in IDENTITIES {
         let config = good("", &sets.split('|').collect::<Vec<_>>());
         assert_eq!(config.identity_in(Path::new("/data")), identity, "{sets}");
