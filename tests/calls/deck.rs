@@ -13,6 +13,9 @@ const LAST: u32 = 300;
 /// So many calls behind the n-th one are interrupted if it lasts.
 const CROWD: u32 = 40;
 
+/// Who has made it is past the loader.
+pub const FIRST: &str = "sigaltstack";
+
 /// One error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -50,12 +53,12 @@ impl Fault {
             (true, "EINTR" | "EAGAIN") => format!("..{}", n + CROWD),
             (true, _) => "+".into(),
         };
-        [format!("trace={call}"), format!("inject={call}:error={error}:when={n}{last}")]
+        [format!("trace={call},{FIRST}"), format!("inject={call}:error={error}:when={n}{last}")]
     }
 
-    /// Memory that the allocator, the C library or the loader asks for: nobody can refuse it and see the program go on.
+    /// Memory that the allocator or the C library asks for: nobody can refuse it and see the program go on.
     pub fn is_of_memory(&self) -> bool {
-        ["brk", "mmap", "mprotect", "munmap", "mremap", "madvise"].contains(&self.call.as_str())
+        ["mmap", "mprotect", "munmap", "mremap", "madvise"].contains(&self.call.as_str())
     }
 }
 

@@ -28,7 +28,7 @@ const POSSIBLE: &[(&[&str], &[&str])] = &[
     (&["close"], &["EINTR", "EIO", "ENOSPC", "EDQUOT"]),
     // memory and threads
     (&["mmap"], &["ENOMEM", "EAGAIN", "ENFILE"]),
-    (&["munmap", "mprotect", "mremap", "brk"], &["ENOMEM"]),
+    (&["munmap", "mprotect", "mremap"], &["ENOMEM"]),
     (&["madvise", "mlock"], &["EAGAIN", "ENOMEM"]),
     (&["clone", "clone3", "fork", "vfork"], &["EAGAIN", "ENOMEM"]),
     (&["membarrier"], &["ENOMEM", "EAGAIN"]),
@@ -52,12 +52,13 @@ const POSSIBLE: &[(&[&str], &[&str])] = &[
     (&["accept", "accept4"], &["EINTR", "EAGAIN", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"]),
     (&["sendto", "sendmsg"], &["EINTR", "EAGAIN", "ENOMEM", "ENOBUFS"]),
     (&["recvmsg"], &["EINTR", "EAGAIN", "ENOMEM"]),
-    (&["recvfrom"], &["EINTR", "EAGAIN"]),
+    (&["recvfrom"], &["EINTR"]), // EAGAIN is its everyday answer, but not where std waits for a child
 ];
 
-/// They cannot fail, or only if the caller is wrong.
+/// They cannot fail, or only if the caller is wrong. (The kernel answers a brk that it refuses with the old end, not an error.)
 const SURE: &[&str] = &[
     "arch_prctl",
+    "brk",
     "execve",
     "exit",
     "exit_group",

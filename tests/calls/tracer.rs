@@ -1,5 +1,6 @@
 //! strace beside a daemon: it counts its calls, or lets one of them fail.
 
+use crate::deck::FIRST;
 use crate::harness::{Pipeline, Role, signal_pid, wait_until};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -34,6 +35,11 @@ impl Tracer {
         let text = fs::read(&self.out).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
+    }
+
+    /// Has the daemon itself begun, or is it still the loader that runs?
+    pub fn has_begun(&self) -> bool {
+        String::from_utf8_lossy(&fs::read(&self.out).unwrap_or_default()).contains(FIRST)
     }
 
     /// The daemon is left alone from here on. A call that was under way may end with ENOSYS: one error more.
