@@ -72,8 +72,8 @@ pub struct Deck {
 }
 
 impl Deck {
-    /// Every call must be known to the table.
-    pub fn new(counts: [Counts; 4]) -> Deck {
+    /// Every call must be known to the table. Only faults whose text contains `only`.
+    pub fn new(counts: [Counts; 4], only: &str) -> Deck {
         let unknown = |(role, call): (Role, &String)| errors_of(call).is_none().then(|| (role, call.clone()));
         let all =
             || Role::ALL.into_iter().zip(&counts).flat_map(|(r, calls)| calls.iter().map(move |c| (r, c)));
@@ -88,6 +88,7 @@ impl Deck {
                 }
             }
         }
+        cards.retain(|(fault, _)| fault.to_string().contains(only));
         Deck { cards, next: 0 }
     }
 
