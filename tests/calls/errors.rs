@@ -112,17 +112,22 @@ impl Round {
         !failed.is_empty()
     }
 
-    /// The error lasts. A disk that refuses what log writes must be shown.
+    /// The error lasts. A disk that refuses what log writes must be shown, and while nothing is synced nothing is durable.
     fn endure(&mut self, fault: &Fault, tracer: &Tracer, hold: Duration) {
+        let refused = || tracer.failed().iter().any(|l| l.contains(".seg>") || l.contains("durable.mark>"));
+        let before = refused().then(|| self.p.durable());
         sleep(hold);
+        if let Some(before) = before.filter(|_| fault.role == Role::Log && fault.call == "fdatasync") {
+            let dead = self.p.is_dead(Role::Log);
+            assert!(dead || self.p.durable() == before, "{fault}: durable without a sync{}", self.p.state());
+        }
         let state = match fault.error.as_str() {
             "ENOSPC" | "EDQUOT" => "disk full",
             "EIO" => "disk error",
             _ => return,
         };
-        let of_record = |line: &String| line.contains(".seg>") || line.contains("durable.mark>");
         let writes = fault.role == Role::Log && ["pwrite64", "fdatasync"].contains(&fault.call.as_str());
-        if writes && tracer.failed().iter().any(of_record) {
+        if writes && refused() {
             let shown = |p: &Pipeline| p.is_dead(Role::Log) || p.state_of(Role::Log) == state;
             self.p.wait_for(&format!("status shows {state}"), BOUND, shown);
         }
