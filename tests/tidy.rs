@@ -39,7 +39,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("disk", &["sys"]),
         ("edge", &["entry", "page", "ring"]),
         ("intake", &["edge", "entry", "page", "publisher", "ring", "segment", "spool"]),
-        ("lock", &["publisher"]),
+        ("lock", &["publisher", "sys"]),
         ("mark", &["disk", "entry", "header"]),
         ("names", &[]),
         ("objects", &["address", "carrier", "lock", "names", "segment", "spool"]),

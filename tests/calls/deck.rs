@@ -44,16 +44,21 @@ impl Fault {
         Some(Fault { role, call: call.into(), error: error.into(), n, lasting })
     }
 
-    /// What strace is told. Calls that were interrupted, or find that there is nothing now, are made again at once: nobody is
-    /// for ever, and such errors are over after some calls, not after some time.
+    /// What strace is told.
     pub fn expressions(&self) -> [String; 2] {
         let (call, error, n) = (&self.call, &self.error, self.n);
-        let last = match (self.lasting, error.as_str()) {
-            (false, _) => String::new(),
-            (true, "EINTR" | "EAGAIN") => format!("..{}", n + CROWD),
-            (true, _) => "+".into(),
+        let last = match self.lasting {
+            false => String::new(),
+            true if self.is_of_a_moment() => format!("..{}", n + CROWD),
+            true => "+".into(),
         };
         [format!("trace={call},{FIRST}"), format!("inject={call}:error={error}:when={n}{last}")]
+    }
+
+    /// Calls that were interrupted, or find that there is nothing now, are made again at once: nobody is interrupted for ever, and
+    /// such errors are over after some calls, not after some time.
+    pub fn is_of_a_moment(&self) -> bool {
+        ["EINTR", "EAGAIN"].contains(&self.error.as_str())
     }
 
     /// Memory that the allocator or the C library asks for: nobody can refuse it and see the program go on.

@@ -17,10 +17,7 @@ const POSSIBLE: &[(&[&str], &[&str])] = &[
         &["fchmod", "chmod", "fchmodat", "fchown", "fchownat", "utimensat"],
         &["EIO", "ENOMEM", "ENOSPC", "EDQUOT"],
     ),
-    (
-        &["stat", "fstat", "newfstatat", "statx", "lstat", "fstatfs", "statfs", "access"],
-        &["EIO", "ENOMEM", "EINTR"],
-    ),
+    (&["stat", "fstat", "newfstatat", "statx", "lstat", "fstatfs", "statfs", "access"], &["EIO", "ENOMEM"]),
     (&["getdents64", "readlink", "readlinkat", "getcwd"], &["EIO", "ENOMEM"]),
     (&["flock"], &["EINTR", "ENOMEM"]),
     (&["fcntl"], &["EINTR", "EMFILE", "ENOMEM"]),
