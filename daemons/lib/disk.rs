@@ -253,11 +253,15 @@ impl DirDisk {
     }
 
     /// Does `name` still name this open file?
-    pub fn is_still(&self, name: &str, file: &File) -> bool {
+    ///
+    /// # Errors
+    /// The system does not tell now, which is no sign that somebody has removed it.
+    pub fn is_still(&self, name: &str, file: &File) -> io::Result<bool> {
         let named = fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
         match (named, fs::fstat(file)) {
-            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
-            _ => false,
+            (Ok(a), Ok(b)) => Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)),
+            (Err(e), _) | (_, Err(e)) if crate::sys::is_momentary(&e.into()) => Err(e.into()),
+            _ => Ok(false),
         }
     }
 

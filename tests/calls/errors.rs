@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(10);
 /// What has not come to its n-th call by then comes to it when it ends, or never.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Errors on each carrier.
-const ERRORS: u64 = 20;
+const ERRORS: u64 = 30;
 /// Errors to one life of a pipeline.
 const ROUND: u64 = 40;
 /// So many found errors are enough.
