@@ -103,7 +103,7 @@ impl Deck {
 
     /// The next one, at some call. When all were drawn they are shuffled again.
     pub fn draw(&mut self, rng: &mut Rng) -> Fault {
-        if self.next % self.cards.len() == 0 {
+        if self.next.is_multiple_of(self.cards.len()) {
             rng.shuffle(&mut self.cards);
         }
         let (fault, count) = &self.cards[self.next % self.cards.len()];
