@@ -28,6 +28,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD};
 
+use rustix::io::Errno;
+
 use crate::address::Address;
 use crate::edge::{Inlet, Outlet};
 use crate::names::{Names, Role};
@@ -48,7 +50,11 @@ pub struct CarrierError {
 
 impl CarrierError {
     fn new(what: &'static str, object: impl ToString, why: impl Into<io::Error>) -> CarrierError {
-        CarrierError { what, object: object.to_string(), why: why.into(), remedy: String::new() }
+        let why = why.into();
+        let strange =
+            [Errno::ISDIR, Errno::LOOP].map(|e| Some(e.raw_os_error())).contains(&why.raw_os_error());
+        let remedy = if strange { "; remove what is there" } else { "" };
+        CarrierError { what, object: object.to_string(), why, remedy: remedy.into() }
     }
 
     /// What to do about it.
@@ -59,7 +65,7 @@ impl CarrierError {
 
     /// The process may not use such a carrier at all: to try again is of no use.
     pub fn is_forbidden(&self) -> bool {
-        self.why.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+        self.why.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
     }
 
     /// There is no such object: its owner has not made it yet.
