@@ -13,7 +13,7 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd` and `vm`, which need more than a machine as it is: `make test-systemd` and `make test-vm`.
 HERE = --test '[!sv]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd test-vm lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
+.PHONY: help build run test test-root test-systemd test-vm lint fuzz bench mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
 
 # Where `need-foreign` puts what this machine's Python does not have; found before anything else.
 FOREIGN := $(shell realpath -m -- "$${CARGO_TARGET_DIR:-target}")/foreign
@@ -56,6 +56,9 @@ test-systemd: need-rust ## the package in containers with a real systemd, on Deb
 
 test-vm: need-rust ## power cuts of an emulated machine with the package (root); VM_CUTS, VM_STATES, VM_DISK and VM_SEED choose
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/vm/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
+
+fuzz: need-rust ## mutations that the coverage guides for the targets of tests/fuzz; FUZZ_SECONDS for each, ARGS=NAME chooses (C++ compiler)
+	@CARGO="$(CARGO)" sh tests/fuzz/guided/run.sh $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))
