@@ -34,8 +34,7 @@ impl Bench {
         let fifo = p.dir().join("in.fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let run = p.run(&[]);
-        // It can be opened as soon as ipc-conv reads.
-        let sensor = File::options().write(true).open(&fifo).unwrap();
+        let sensor = harness::fifo_for_writing(&fifo, BOUND);
         Bench { p, run, sensor }
     }
 

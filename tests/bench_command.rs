@@ -28,6 +28,7 @@ impl Place {
     fn through(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments);
+        command.current_dir(self.0.path());
         command.env("TMPDIR", self.0.path().join("tmp"));
         command.env("XDG_RUNTIME_DIR", self.0.path().join("run"));
         command.env("XDG_STATE_HOME", self.0.path().join("state"));
@@ -133,6 +134,11 @@ fn figures_have_all_fields_and_make_sense_beside_one_another() {
             assert!((bytes / (median * number(f, "bytes")) - 1.0).abs() < 1e-9, "{f}");
         } else {
             assert!(median <= number(f, "p99_ns") && number(f, "p99_ns") <= number(f, "p999_ns"), "{f}");
+            let curve: Vec<(f64, f64)> = serde_json::from_value(f["percentiles_ns"].clone()).unwrap();
+            assert!(curve.len() >= 10 && curve.contains(&(50.0, median)), "{f}");
+            assert!(curve.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{f}");
+            // Of some 48 messages none stands for the slowest hundredth.
+            assert!(curve.iter().all(|(percent, _)| *percent < 99.0), "{f}");
         }
     }
     // Every class has a best one, which is the most of the rates and the least of the latencies.
@@ -172,6 +178,13 @@ fn every_mechanism_is_measured_and_leaves_nothing() {
     for name in &measured {
         assert!(svg.contains(&format!("\n{name}\n")), "{name} is not in the picture");
     }
+    assert!(svg.contains("our carriers, with entries: wake-up"), "its curves are not in the picture");
+    for (bad, said) in [("pigeon", "\"pigeon\""), ("", "\"\""), ("pipe,", "\"\"")] {
+        let output = place.bench(&["--only", bad]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{bad}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(&format!("--only: there is no mechanism {said}; allowed: pipe, ")), "{text}");
+    }
     let unknown = place.bench(&["--only", "pigeon"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(64));
     let said = String::from_utf8(unknown.stderr).unwrap();
@@ -192,6 +205,31 @@ fn a_mechanism_that_is_missing_is_said_and_the_others_go_on() {
     assert_eq!(whole["missing"][0]["mechanism"], "mq");
     assert!(whole["missing"][0]["why"].as_str().unwrap().contains("ulimit -q"), "{whole}");
     assert!(figures(&whole).iter().any(|f| f["mechanism"] == "pipe"), "{whole}");
+}
+
+/// What comes on a terminal of its own, made by script (util-linux); `redirected`: what the shell does with its streams.
+fn on_a_terminal(place: &Place, redirected: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_ipc-pipeline");
+    let line = format!("stty cols 80; exec {program} bench --quick --json --only pipe,ring {redirected}");
+    let output = place.through("script", &["-qefc", &line, "/dev/null"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}");
+    shown
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_only() {
+    let place = Place::new();
+    let shown = on_a_terminal(&place, ">result");
+    for part in ["measuring pipe", "measuring ring", "0 of 2", "1 of 2", "to go"] {
+        assert!(shown.contains(part), "{part}: {shown:?}");
+    }
+    let shown = shown.trim_end();
+    assert!(shown.ends_with("\x1b[2K") || shown.ends_with('\r'), "it goes away at the end: {shown:?}");
+    let shown = on_a_terminal(&place, "2>result");
+    assert!(shown.starts_with('{') && !shown.contains("measuring"), "standard error is a file: {shown:?}");
+    let said = fs::read_to_string(place.0.path().join("result")).unwrap();
+    assert_eq!(said, "", "and nothing is in it");
 }
 
 /// Time of the processor that it has had, in ticks of 10 ms.
@@ -268,6 +306,10 @@ fn sizes_are_those_that_were_asked_for() {
     let found: Vec<(&str, u64)> =
         streams.map(|f| (f["mechanism"].as_str().unwrap(), f["bytes"].as_u64().unwrap())).collect();
     assert_eq!(found, [("pipe", 128), ("pipe", 16384), ("mq", 128), ("signals", 8)]);
+    // Full datagrams of a whole window find room.
+    let datagrams = ["--quick", "--only", "udp,multicast", "--sizes", "8192", "--json"];
+    let output = place.bench(&datagrams).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", json(&output)["missing"]);
     let singly = ["--quick", "--only", "ring,carrier-mq,shm-lock", "--sizes", "32"];
     assert_eq!(place.bench(&singly).output().unwrap().status.code(), Some(0), "entries, one at a time");
     let output = place.bench(&["--quick", "--only", "mq", "--sizes", "65536"]).output().unwrap();

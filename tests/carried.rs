@@ -71,6 +71,8 @@ fn what_was_damaged_since_it_came_is_not_folded() {
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
     let report = check_record(&p.record());
     assert_eq!((report.last, report.lost[0]), (head, 1), "the record has it as CORRUPT{}", p.state());
+    let said = p.said_by(Role::Log);
+    assert!(said.contains("entries were damaged in the spool: 1;"), "{said}");
     assert_eq!(last.first().map(|row| row.row.corrupt), Some(1), "stat took what came");
     let wrong = check_statistics(&report.record, &seen.published);
     assert!(wrong.is_empty(), "{wrong}{}", p.state());

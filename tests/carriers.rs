@@ -354,7 +354,11 @@ fn strange_objects_are_refused_with_a_reason() {
                 assert!(place.why_not().contains("it is no FIFO"), "{}", place.why_not());
                 fs::remove_file(&path).unwrap();
                 std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-                assert!(place.why_not().contains("cannot open the FIFO"), "{}", place.why_not());
+                assert!(place.why_not().contains("it is no FIFO"), "{}", place.why_not());
+                fs::remove_file(&path).unwrap();
+                let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+                assert!(place.why_not().contains("it is no FIFO"), "{}", place.why_not());
+                assert!(carrier::is_strange(names, Role::Log, place.address));
                 fs::remove_file(&path).unwrap();
                 carrier::make(names, Role::Log, place.address, None).unwrap();
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o602)).unwrap();

@@ -253,10 +253,20 @@ fn a_stalled_disk() {
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(p.state_of(Role::Log), "disk slow");
     assert_eq!(Role::ALL.map(|role| run.daemon(role)), pids, "nobody was replaced:\n{}", run.err());
+    slow_is_said(&run, "what is accepted waits in the spool", 0);
     must("fsfreeze", &["-u", volume.path()]);
     run.wait_for_durable(stuck + 4000, BOUND);
     wait_for_state(&p, &mut run, Role::Log, "running");
+    slow_is_said(&run, "what is accepted waits in the spool", 1);
     ends_exactly(&mut p, &mut run, 60_000);
+}
+
+/// A stall is said once, with what it means, and its end once, if it is over.
+#[track_caller]
+fn slow_is_said(run: &Foreground, meanwhile: &str, over: usize) {
+    let count = |text: &str| run.err().matches(text).count();
+    wait_until("it is said", BOUND, || count("the disk answers in time again") == over);
+    assert_eq!(count(&format!("the disk does not answer in time: {meanwhile}")), 1, "{}", run.err());
 }
 
 /// Not even SIGKILL ends a process before its call to the disk returns: it is not waited for.
@@ -303,8 +313,10 @@ fn a_stalled_disk_under_the_checkpoints() {
     assert_eq!(run.daemon(Role::Stat), stat, "stat was replaced:\n{}", run.err());
     assert!(p.folded() > folded + 20_000, "the statistics go on: {folded}, {}", p.folded());
     assert_eq!(p.counter(Role::Stat, "checkpoints"), saved);
+    slow_is_said(&run, "checkpoints wait, and the statistics go on", 0);
     must("fsfreeze", &["-u", volume.path()]);
     wait_for_state(&p, &mut run, Role::Stat, "running");
+    slow_is_said(&run, "checkpoints wait, and the statistics go on", 1);
     wait_until("another checkpoint", BOUND, || p.counter(Role::Stat, "checkpoints") > saved + 1);
     run.signal(Signal::INT);
     run.ends_with(0, BOUND);

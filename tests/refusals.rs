@@ -156,6 +156,38 @@ fn another_channel_table() {
     p.judge_lines(200);
 }
 
+/// conv alone gets other channels, in front of its spool and without one: it refuses, and what it had goes on as it was.
+#[test]
+fn another_channel_table_for_conv_alone() {
+    let source = "[source]\nkind = \"lines\"\npath = \"in.txt\"\n";
+    let slow = "[conv]\nrate = \"1 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"5ms\"\n";
+    let mut p = Pipeline::of_lines(3000, slow);
+    p.start_all();
+    for without_spool in [false, true] {
+        let before = p.durable();
+        p.wait_for("it runs", BOUND, |p| p.durable() > before + 100);
+        p.kill(Role::Conv);
+        if without_spool {
+            p.wait_for("all is durable", BOUND, |p| Some(p.durable()) == p.head());
+            fs::remove_file(p.paths.spool()).unwrap();
+        }
+        let head = p.head();
+        p.configure(&format!("{source}{slow}[[channel]]\ndecimals = 2\n"));
+        let out = p.command(env!("CARGO_BIN_EXE_ipc-conv")).arg("--config").arg(p.config()).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(78), "{said}");
+        says_once(&said, "are not those of the record");
+        assert_eq!(p.head(), head, "nothing was accepted");
+        p.configure(&format!("{source}{slow}"));
+        p.start(Role::Conv);
+    }
+    p.wait_for("all is accepted", BOUND, |p| !p.is_running(Role::Conv));
+    [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
+    p.judge_lines(3000);
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 // ---- the record is not what the spool knows
 
 /// The four by hand in front of a record that does not fit their spool: said once by conv and by log, nothing accepted.

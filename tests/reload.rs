@@ -160,7 +160,7 @@ fn the_command_for_alarms() {
     let fifo = p.dir().join("in.fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     p.start_all();
-    let mut sensor = fs::File::options().write(true).open(&fifo).unwrap();
+    let mut sensor = harness::fifo_for_writing(&fifo, BOUND);
     let mut gives = |p: &mut Pipeline, value: &str| {
         let before = p.counter(Role::Report, "alarms");
         std::io::Write::write_all(&mut sensor, value.as_bytes()).unwrap();

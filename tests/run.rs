@@ -316,7 +316,7 @@ fn a_fifo_whose_writers_come_and_go() {
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let mut run = p.run(&[]);
     for part in 0..3 {
-        let mut writer = fs::File::options().write(true).open(&fifo).unwrap();
+        let mut writer = harness::fifo_for_writing(&fifo, BOUND);
         (1000 * part..1000 * (part + 1)).for_each(|i| writeln!(writer, "{}", value(i)).unwrap());
         drop(writer);
         run.wait_for_durable(1000 * (part + 1) + 3, BOUND);

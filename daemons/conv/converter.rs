@@ -72,6 +72,8 @@ struct Converter {
     index: u64,
     /// Samples in a row: the number of channels.
     columns: u16,
+    /// Which channels those are.
+    table: u64,
     pending: Pending,
     values: Vec<i32>,
     outages: Outages,
@@ -108,6 +110,12 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         if look {
             // Before the publisher looks: who has lost the lock must not put "its" spool back over its successor's.
             context.check_lock()?;
+        }
+        // Before an epoch begins, too: its first entries would name our source.
+        if !converter.begun
+            && let Err(failure) = converter.check_table()
+        {
+            break Err(failure);
         }
         let state = converter.publisher.turn(now);
         if look {
@@ -191,6 +199,7 @@ impl Converter {
             tick: 0,
             index: 0,
             columns: config.channels.len().clamp(1, MAX_CHANNELS) as u16,
+            table: service::table(config),
             pending: Pending::default(),
             values: vec![0; BATCH],
             outages: Outages::default(),

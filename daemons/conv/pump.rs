@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipc_pipeline::carrier::{self, Blind, Lane};
 use ipc_pipeline::daemon::{Context, Said};
-use ipc_pipeline::edge::{Peer, Sender};
+use ipc_pipeline::edge::{Peer, Sender, Sent};
 use ipc_pipeline::messages::Message;
 use ipc_pipeline::names::Role;
 use ipc_pipeline::page::PeerPage;
@@ -139,7 +139,8 @@ impl Outgoing {
         let peer = Peer { session: page.session(), received: page.received(), state: page.state(), address };
         let standing = (spool.tail(), spool.head());
         let sent = self.sender.turn(outlet, &peer, spool.ring(), standing, now_ns);
-        self.is_behind = self.sender.sent() < spool.head() && sent.is_ok() && self.sender.is_right(&peer);
+        let is_behind = || self.sender.sent() < spool.head() && self.sender.is_right(&peer);
+        self.is_behind = sent.is_ok() && (is_behind() || outlet.flush() == Sent::Full);
         sent.unwrap_or_else(|_| {
             self.lane.close();
             0

@@ -4,6 +4,7 @@
 mod bars;
 mod child;
 mod control;
+mod curves;
 mod entries;
 mod job;
 mod kernel;
@@ -36,7 +37,7 @@ use self::mechanism::{LINE, MESSAGE_MAX, Mechanism, SMALLEST};
 use self::memory::{Locked, Spool};
 use self::pair::Reports;
 use self::queues::{Appended, Mq, Signals, Sysv};
-use self::statistics::Spread;
+use self::statistics::{PERCENTS, Spread};
 use crate::progress::Bar;
 use crate::say;
 
@@ -140,6 +141,8 @@ pub struct Figure {
     pub p99: f64,
     /// 99.9 %.
     pub p999: f64,
+    /// The whole of the latencies: so many percent have at most so many ns. As far as there was a message beyond.
+    pub curve: Vec<(f64, f64)>,
     /// Time of both processors for a message, ns.
     pub cpu: f64,
     /// System calls of both processes for a message.
@@ -251,7 +254,7 @@ fn warn_of(missing: &[(&str, String)]) {
 fn chosen(only: &[String]) -> Result<Vec<&'static dyn Mechanism>, Failure> {
     if let Some(unknown) = only.iter().find(|name| all().all(|m| m.name() != **name)) {
         let names: Vec<&str> = all().map(|m| m.name()).collect();
-        let text = format!("--only {unknown}: there is no such mechanism; allowed: {}", names.join(", "));
+        let text = format!("--only: there is no mechanism {unknown:?}; allowed: {}", names.join(", "));
         return Err(Failure::new(EXIT_USAGE, text));
     }
     Ok(all().filter(|m| only.is_empty() || only.iter().any(|name| name == m.name())).collect())
@@ -261,8 +264,9 @@ fn chosen(only: &[String]) -> Result<Vec<&'static dyn Mechanism>, Failure> {
 fn measure(chosen: &[&'static dyn Mechanism], effort: &Effort) -> Findings {
     let limits = Limits::measure(effort.limits);
     let (mut figures, mut missing) = (Vec::new(), Vec::new());
-    let bar = Bar::new("measuring", true);
+    let bar = Bar::of_steps("measuring");
     for (done, mechanism) in chosen.iter().enumerate() {
+        bar.name(format!("measuring {}", mechanism.name()));
         bar.at(done as u64, chosen.len() as u64);
         match measure_one(*mechanism, effort) {
             Ok(found) => figures.extend(found),
@@ -288,10 +292,17 @@ fn measure_one(mechanism: &'static dyn Mechanism, effort: &Effort) -> Result<Vec
 /// Samples until enough count: one during which the processors came closer or went apart says nothing.
 fn figure(mechanism: &'static dyn Mechanism, job: &Job, rounds: usize) -> Result<Figure, String> {
     let mut accepted: Vec<(Reports, &'static str)> = Vec::new();
-    let mut last = None;
+    let (mut last, mut lost) = (None, None);
     for _ in 0..3 * rounds {
         let before = probe::class(probe::round_trip_ns());
-        let reports = pair::sample(mechanism, job)?;
+        let reports = match pair::sample(mechanism, job) {
+            // Where the kernel may drop messages one that did so is no sample.
+            Err(why) if why.ends_with(child::LOST) => {
+                lost = Some(why);
+                continue;
+            }
+            sampled => sampled?,
+        };
         if probe::class(probe::round_trip_ns()) == before {
             accepted.push((reports, before));
         } else {
@@ -305,7 +316,11 @@ fn figure(mechanism: &'static dyn Mechanism, job: &Job, rounds: usize) -> Result
     if accepted.is_empty() {
         accepted.extend(last);
     }
-    summary(mechanism.name(), job, &accepted).ok_or_else(|| "nothing came of it".into())
+    let nothing = || {
+        let tries = 3 * rounds;
+        lost.map_or("nothing came of it".into(), |why| format!("{why}, in each of {tries} samples"))
+    };
+    summary(mechanism.name(), job, &accepted).ok_or_else(nothing)
 }
 
 fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str)]) -> Option<Figure> {
@@ -316,8 +331,12 @@ fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str
     let timed = |r: &Reports| if job.task == Task::RoundTrip { r.first } else { r.second };
     let value = match job.task {
         Task::Stream => spread(&|r| rate(&r.second)),
-        Task::RoundTrip | Task::WakeUp => spread(&|r| timed(r).p50 as f64),
+        Task::RoundTrip | Task::WakeUp => spread(&|r| timed(r).latency(50.0) as f64),
     }?;
+    let latency = |percent| spread(&|r| timed(r).latency(percent) as f64).map(|spread| spread.median);
+    let measured: u64 = samples.iter().map(|(reports, _)| timed(reports).measured).sum();
+    let known = PERCENTS.into_iter().filter(|percent| (100.0 - percent) * measured as f64 >= 100.0);
+    let curve = known.filter(|_| job.task != Task::Stream).filter_map(|p| Some((p, latency(p)?)));
     let each = |of: fn(&job::Report) -> u64| {
         spread(&|r| (of(&r.first) + of(&r.second)) as f64 / r.first.messages.max(1) as f64)
     };
@@ -328,8 +347,9 @@ fn summary(mechanism: &'static str, job: &Job, samples: &[(Reports, &'static str
         task: job.task,
         size: job.size,
         value,
-        p99: spread(&|r| timed(r).p99 as f64)?.median,
-        p999: spread(&|r| timed(r).p999 as f64)?.median,
+        p99: latency(99.0)?,
+        p999: latency(99.9)?,
+        curve: curve.collect(),
         cpu: each(|r| r.cpu)?.median,
         calls: each(|r| r.calls)?.median,
         distance: if same { distance } else { "mixed" },

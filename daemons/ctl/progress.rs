@@ -25,7 +25,21 @@ impl Bar {
         Bar(bar)
     }
 
-    /// `done` of `all` entries.
+    /// For a few long steps, each with a name, instead of entries.
+    pub fn of_steps(doing: &'static str) -> Bar {
+        let bar = Bar::new(doing, true);
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}  {eta} to go") {
+            bar.0.set_style(style.progress_chars("=> "));
+        }
+        bar
+    }
+
+    /// What is done now; shown with the next [`Bar::at`].
+    pub fn name(&self, doing: String) {
+        self.0.set_message(doing);
+    }
+
+    /// `done` of `all` entries or steps.
     pub fn at(&self, done: u64, all: u64) {
         self.0.set_length(all.max(done));
         self.0.set_position(done);

@@ -29,9 +29,12 @@ const INKS: [Ink; 6] = [
     Ink { colour: RGBColor(90, 90, 90), mark: &SQUARE, filled: true },
     Ink { colour: RGBColor(150, 120, 0), mark: &TRIANGLE, filled: false },
 ];
-const CIRCLE: [Place; 9] = [(5, 0), (4, 4), (0, 5), (-4, 4), (-5, 0), (-4, -4), (0, -5), (4, -4), (5, 0)];
-const SQUARE: [Place; 5] = [(-4, -4), (4, -4), (4, 4), (-4, 4), (-4, -4)];
-const TRIANGLE: [Place; 4] = [(-5, 4), (0, -6), (5, 4), (-5, 4)];
+/// The shapes of marks, around their place.
+pub const CIRCLE: [Place; 9] = [(5, 0), (4, 4), (0, 5), (-4, 4), (-5, 0), (-4, -4), (0, -5), (4, -4), (5, 0)];
+/// See [`CIRCLE`].
+pub const SQUARE: [Place; 5] = [(-4, -4), (4, -4), (4, 4), (-4, 4), (-4, -4)];
+/// See [`CIRCLE`].
+pub const TRIANGLE: [Place; 4] = [(-5, 4), (0, -6), (5, 4), (-5, 4)];
 /// Width of the legend in pixels, and characters of a name in it.
 const LEGEND: u32 = 240;
 const NAME: usize = 24;
@@ -39,16 +42,19 @@ const NAME: usize = 24;
 const MARKS: usize = 8;
 
 /// A place on the canvas, in pixels.
-type Place = (i32, i32);
+pub type Place = (i32, i32);
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Failed = DrawingAreaErrorKind<std::io::Error>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ticked, Ticked>>;
 
 /// How a layer is drawn.
-struct Ink {
-    colour: RGBColor,
-    mark: &'static [Place],
-    filled: bool,
+pub struct Ink {
+    /// Of its line and marks.
+    pub colour: RGBColor,
+    /// The shape of its marks.
+    pub mark: &'static [Place],
+    /// Are they full, or white inside?
+    pub filled: bool,
 }
 
 /// The whole text of a file with these pictures, one below the other.
@@ -143,11 +149,13 @@ fn draw_name(legend: &Canvas, i: usize, name: &str, ink: &'static Ink) -> Result
 }
 
 impl Ink {
-    fn fill(&self) -> Polygon<Place> {
+    /// The inside of a mark.
+    pub fn fill(&self) -> Polygon<Place> {
         Polygon::new(self.mark.to_vec(), if self.filled { self.colour } else { WHITE }.filled())
     }
 
-    fn outline(&self) -> PathElement<Place> {
+    /// The rim of a mark.
+    pub fn outline(&self) -> PathElement<Place> {
         PathElement::new(self.mark.to_vec(), self.colour.stroke_width(2))
     }
 }

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
 
 use rustix::io::Errno;
 
@@ -70,7 +71,27 @@ impl CarrierError {
 
     /// There is no such object: its owner has not made it yet.
     pub fn is_missing(&self) -> bool {
-        matches!(self.why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        is_missing(&self.why)
+    }
+
+    /// What stands there is of another kind, of somebody else or open to others, and stays so. Not that the caller or the machine
+    /// lacks something now (descriptors, memory): that passes, and says nothing of the object.
+    pub fn is_strange(&self) -> bool {
+        speaks_of_the_object(&self.why)
+    }
+}
+
+fn is_missing(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Either we have looked at the object and refuse it, or the system does for what it is and whose it is.
+fn speaks_of_the_object(why: &io::Error) -> bool {
+    match Errno::from_io_error(why) {
+        None => !is_missing(why),
+        Some(errno) => {
+            matches!(errno, Errno::ACCESS | Errno::PERM | Errno::LOOP | Errno::ISDIR | Errno::NOTDIR)
+        }
     }
 }
 
@@ -151,7 +172,7 @@ pub fn is_strange(names: &Names, receiver: Role, address: Address) -> bool {
         // The receiver itself removes what stands in the way of its socket.
         Address::Shm | Address::Unix | Address::Tcp(_) | Address::Udp(_) => None,
     };
-    opened.is_some_and(|e| !e.is_missing())
+    opened.is_some_and(|e| e.is_strange())
 }
 
 /// An object of a carrier.
@@ -471,4 +492,26 @@ impl Lane {
 /// Has the last name of what is open gone?
 fn has_no_name(file: &impl AsFd) -> bool {
     sys::links(file).is_ok_and(|links| links == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_does_not_make_an_object_strange() {
+        let system = |errno: Errno| CarrierError::new("open", "it", errno);
+        for errno in
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::IO, Errno::NOENT, Errno::NOSYS]
+        {
+            assert!(!system(errno).is_strange(), "{errno:?}");
+        }
+        for errno in [Errno::ACCESS, Errno::LOOP, Errno::ISDIR] {
+            assert!(system(errno).is_strange(), "{errno:?}");
+        }
+        let judged = |kind| CarrierError::new("open", "it", io::Error::new(kind, "our own judgement"));
+        assert!(judged(io::ErrorKind::InvalidData).is_strange());
+        assert!(judged(io::ErrorKind::PermissionDenied).is_strange());
+        assert!(!judged(io::ErrorKind::NotFound).is_strange());
+    }
 }

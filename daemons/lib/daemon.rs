@@ -439,6 +439,26 @@ impl Waiting {
     }
 }
 
+/// Says that a disk is slow when it has been so for longer than it may take, once a minute at most; and when that is over.
+#[derive(Default)]
+pub struct SlowDisk {
+    waiting: Waiting,
+    said: bool,
+    next_ns: u64,
+}
+
+impl SlowDisk {
+    /// `is_slow`: is it so now (CLOCK_MONOTONIC, ns)? `meanwhile` says what that means.
+    pub fn tell(&mut self, is_slow: bool, meanwhile: &str, now_ns: u64) {
+        if self.waiting.is_news(is_slow, now_ns) && now_ns >= self.next_ns {
+            (self.said, self.next_ns) = (true, now_ns + TELL_NS);
+            log::warn!(id = Message::DiskSlow; "the disk does not answer in time: {meanwhile}");
+        } else if !is_slow && std::mem::take(&mut self.said) {
+            log::warn!(id = Message::DiskInTime; "the disk answers in time again");
+        }
+    }
+}
+
 /// A daemon whose loop has not turned for so long does not answer, ns. All turn it every 200 ms at least.
 pub const SILENT_NS: u64 = 1_000_000_000;
 

@@ -38,6 +38,10 @@ pub trait Outlet {
     }
     /// Gives one message to the carrier: all of it or nothing.
     fn send(&mut self, message: &[u8]) -> Sent;
+    /// Where a message may be kept back in part (a stream): gives on what is left of the last one. Full: not all of it yet.
+    fn flush(&mut self) -> Sent {
+        Sent::Sent
+    }
     /// Is the object that we hold no longer the one under the name (E4)?
     fn is_stale(&self) -> bool;
     /// What becomes writable when there is room again; `None`: that can only be tried.

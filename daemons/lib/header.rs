@@ -118,6 +118,15 @@ impl Header {
     }
 }
 
+/// A number that stands for a channel table, as pages show it: another one for another table. Its upper half is the complement
+/// of the lower one, so that neither 0 nor damage is one.
+pub fn table_id(channels: &[ChannelRow]) -> u64 {
+    let header = Header { log_id: 0, first_seq: 0, epoch: 0, created_ns: 0, channels: channels.to_vec() };
+    let bytes = header.encode();
+    let crc = crc32c::crc32c(bytes.get(..CRC).unwrap_or_default());
+    crc as u64 | (!crc as u64) << 32
+}
+
 /// Does the table fit into a header?
 pub fn check_table(channels: &[ChannelRow]) -> Result<(), TableError> {
     if channels.len() > MAX_CHANNELS {
@@ -291,6 +300,23 @@ mod tests {
         }
         assert_eq!(Header::decode(&b[..HEADER_LEN - 1]), None);
         assert_eq!(Header::decode(&[]), None);
+    }
+
+    #[test]
+    fn another_table_has_another_number() {
+        let table = header().channels;
+        let id = table_id(&table);
+        assert_eq!(id as u32, !(id >> 32) as u32);
+        let (mut unit, mut decimals) = (table.clone(), table.clone());
+        unit[31].unit.push('x');
+        decimals[0].decimals += 1;
+        let others = [unit, decimals, table[..31].to_vec(), vec![ChannelRow::default()], Vec::new()];
+        assert!(others.iter().all(|other| table_id(other) != id));
+        assert_ne!(
+            table_id(&others[3]),
+            table_id(&others[4]),
+            "a channel without a name is one all the same"
+        );
     }
 
     #[test]

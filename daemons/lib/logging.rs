@@ -183,6 +183,11 @@ pub fn start(program: &'static str, level: LevelFilter, to_syslog: bool) {
     log::set_max_level(level);
     // Fails only when called twice; then the first one stays.
     let stderr = Counted::new(Lines::on(Stream::of(stderr)));
+    if matches!(way, Way::Journal(_)) {
+        // journald asks which service a sender belongs to when it reads: too late, if that has ended at once. Of who writes to
+        // standard error it has been told before, and keeps it; an empty line is enough, and is not shown.
+        let _ = stderr.send(b"\n", |_| Vec::new());
+    }
     let _ = log::set_boxed_logger(Box::new(Sink { program, way, stderr, style }));
 }
 

@@ -112,6 +112,10 @@ messages! {
     DiskTrouble = "7bd05cc99bda4cf0aa4c1f2362c0c99a",
     /// The disk takes entries again.
     DiskBack = "a4ce47822c724b9d97c908639c3b6adf",
+    /// A disk does not answer in time.
+    DiskSlow = "3bfacef1fdb043b0bf6186a05215e90d",
+    /// It does so again.
+    DiskInTime = "fd299b4663744828a392352f4caf0990",
     /// Entries did not reach the disk and are taken from the spool once more.
     TakenAgain = "ce1bb580bc214214850313834e1c775d",
     /// `log.text` cannot be written.
@@ -147,7 +151,14 @@ impl Message {
     /// Is it more than normal life, but nothing to look after: the end of a trouble? Then its priority is *notice*,
     /// which the logging facade has no level for.
     pub const fn is_notice(self) -> bool {
-        matches!(self, Message::AlarmOver | Message::DiskBack | Message::LogBack | Message::SourceBack)
+        matches!(
+            self,
+            Message::AlarmOver
+                | Message::DiskBack
+                | Message::DiskInTime
+                | Message::LogBack
+                | Message::SourceBack
+        )
     }
 }
 

@@ -201,9 +201,13 @@ fn reserve(names: &Names, path: &Path, role: Role, owners: &Owners) -> Result<()
 
 fn write_manifest(names: &Names) -> Result<(), ObjectsError> {
     let text: String = list(names).iter().map(|o| format!("{}\n", o.path.display())).collect();
-    let (path, temporary) = (names.manifest(), names.run_dir().join("manifest.new"));
+    let (path, temporary) = (names.manifest(), unfinished_manifest(names));
     std::fs::write(&temporary, text).map_err(io_error("write", &temporary))?;
     std::fs::rename(&temporary, &path).map_err(io_error("rename to", &path))
+}
+
+fn unfinished_manifest(names: &Names) -> PathBuf {
+    names.run_dir().join("manifest.new")
 }
 
 /// Puts right what is missing or of the wrong type, for these roles as far as they do not live: what is no plain file of its
@@ -360,7 +364,7 @@ pub fn remove(
     }
     let files = list(names).into_iter().filter(|o| !o.is_carrier());
     let paths = files.map(|o| o.path).chain(leftovers(&segments)).chain(manifest(names));
-    for path in paths.chain([names.objects_lock()]) {
+    for path in paths.chain([unfinished_manifest(names), names.objects_lock()]) {
         match std::fs::remove_file(&path) {
             Ok(()) => removed.push(path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

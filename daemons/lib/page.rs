@@ -18,6 +18,7 @@ const EPOCH: usize = 9;
 const PID: usize = 10;
 const START: usize = 11;
 const MAPPED: usize = 12;
+const TABLE: usize = 13;
 const SESSION: usize = 128 / 8;
 const RECEIVED: usize = 256 / 8;
 const DURABLE: usize = 384 / 8;
@@ -291,6 +292,16 @@ impl<M: Memory> Page<M> {
     /// log says which spool it has mapped: only then does conv accept entries in it.
     pub fn set_mapped(&self, generation: u64) {
         self.store(MAPPED, generation);
+    }
+
+    /// The channel table of log's record, as [`crate::header::table_id`] numbers it; `None`: log does not say.
+    pub fn table(&self) -> Option<u64> {
+        Some(self.load(TABLE)).filter(|id| *id as u32 == !(id >> 32) as u32)
+    }
+
+    /// log says which channels its record holds: no conv with others may go on with it.
+    pub fn set_table(&self, id: u64) {
+        self.store(TABLE, id);
     }
 
     /// Highest seq the role has received.

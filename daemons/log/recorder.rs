@@ -12,10 +12,12 @@ use std::time::Duration;
 use ipc_pipeline::carrier::Listening;
 use ipc_pipeline::config::Config;
 use ipc_pipeline::daemon::{
-    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, Told, Waiting,
+    self, Context, EXIT_BUG, EXIT_OBJECT, EXIT_SECOND, Failure, Looks, Remade, SILENT_NS, Said, SlowDisk,
+    Told, Waiting,
 };
 use ipc_pipeline::disk::{DirDisk, DirError, DirLock};
 use ipc_pipeline::entry::LEN;
+use ipc_pipeline::header::table_id;
 use ipc_pipeline::intake::Intake;
 use ipc_pipeline::mark::Grant;
 use ipc_pipeline::messages::Message;
@@ -70,6 +72,7 @@ struct Recorder {
     /// What was told of entries that were damaged in the spool.
     damage: Told,
     waiting: Waiting,
+    slow: SlowDisk,
     patience: Patience,
     remade: Remade,
     woken: u64,
@@ -84,8 +87,10 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     page.set_address(&address.to_string());
     context.ready();
     let shared = Arc::new(Shared::new(page));
-    let mut remade = Remade::default();
-    let Some((record, _lock)) = open_record(context, &shared, &mut remade)? else { return Ok(()) };
+    let (mut remade, mut slow) = (Remade::default(), SlowDisk::default());
+    let Some((record, _lock)) = open_record(context, &shared, &mut remade, &mut slow)? else {
+        return Ok(());
+    };
 
     let (to_writer, jobs) = channel();
     let (to_us, done) = channel();
@@ -116,6 +121,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
         mapped: 0,
         damage: Told::default(),
         waiting: Waiting::default(),
+        slow,
         patience: Patience::new(std::thread::available_parallelism().map_or(1, |n| n.get())),
         remade,
         woken: 0,
@@ -130,12 +136,13 @@ fn open_record(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
 ) -> Result<Option<(Record<DirDisk>, DirLock)>, Failure> {
     let dir = context.names.record_dir();
     let settings = daemon::record_settings(&context.config);
     let mut said = Said::default();
     loop {
-        let trouble = match open_aside(context, shared, remade, &dir, &settings)? {
+        let trouble = match open_aside(context, shared, remade, slow, &dir, &settings)? {
             None => return Ok(None),
             Some(Ok((record, recovered, lock))) => {
                 shared.set_trouble(None);
@@ -151,7 +158,7 @@ fn open_record(
             }
         };
         shared.set_trouble(Some(trouble));
-        show_opening(context, shared, remade, trouble)?;
+        show_opening(context, shared, remade, slow, trouble)?;
         std::thread::sleep(Duration::from_nanos(LOOK_NS));
         if context.stopping() {
             return Ok(None);
@@ -165,6 +172,7 @@ fn open_aside(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
     dir: &Path,
     settings: &Settings,
 ) -> Result<Option<Opened>, Failure> {
@@ -190,7 +198,8 @@ fn open_aside(
         }
         // Later it is no longer excused with the watchdog.
         if now - begun < STUCK_NS {
-            show_opening(context, shared, remade, shared.trouble().unwrap_or(State::DiskSlow))?;
+            let state = shared.trouble().unwrap_or(State::DiskSlow);
+            show_opening(context, shared, remade, slow, state)?;
         }
     }
 }
@@ -200,9 +209,11 @@ fn show_opening(
     context: &mut Context,
     shared: &Shared,
     remade: &mut Remade,
+    slow: &mut SlowDisk,
     state: State,
 ) -> Result<(), Failure> {
     let now = sys::monotonic_ns();
+    slow.tell(state == State::DiskSlow, "the record is not open yet, and nothing is taken", now);
     context.notifier.turn(now);
     context.check_lock()?;
     let mut page = shared.page();
@@ -275,6 +286,8 @@ fn begin(context: &Context, shared: &Shared, record: &Record<DirDisk>) -> Intake
     let epoch = record.epoch().max(grant.map_or(0, |g| g.epoch));
     let page = shared.page();
     page.begin(durable, page::new_session(), std::process::id().into(), sys::wall_ns());
+    // Before the record is named: who reads which one it is, reads its channels.
+    page.set_table(table_id(&daemon::record_settings(&context.config).channels));
     match grant {
         Some(grant) if grant.epoch == epoch => show_grant(&page, record, grant),
         _ => {
@@ -480,8 +493,8 @@ impl Recorder {
         let (received, durable) = (self.intake.next() - 1, self.shared.durable.load(Ordering::Acquire));
         // Whatever was done to the word: conv may have nothing else to wait for.
         page.set_durable(durable);
-        let (met, refused, buffered) =
-            (self.intake.met(), self.intake.refused(), received.saturating_sub(durable));
+        let (corrupt, refused, buffered) =
+            (self.corrupt(), self.intake.refused(), received.saturating_sub(durable));
         page.set_counters(&[
             bytes / LEN as u64,
             bytes,
@@ -491,7 +504,7 @@ impl Recorder {
             refused.gap,
             refused.bad,
             refused.injected,
-            met.corrupt + refused.corrupt,
+            corrupt,
             full,
             errors,
             self.remade.count(),
@@ -501,7 +514,7 @@ impl Recorder {
         ]);
         drop(page);
         self.tell(state, now, said);
-        self.tell_of_damage(met.corrupt, now);
+        self.tell_of_damage(now);
         if context.notifier.status_due(now) {
             let status = Status {
                 state: state.name(),
@@ -509,7 +522,7 @@ impl Recorder {
                 done: "durable",
                 lag: Some(self.intake.head().saturating_sub(durable)),
                 behind: "accepted and not yet durable",
-                lost: &[("entries damaged", met.corrupt)],
+                lost: &[("entries damaged", corrupt)],
             };
             context.notifier.status(now, &status);
         }
@@ -526,6 +539,7 @@ impl Recorder {
     }
 
     fn tell(&mut self, state: State, now: u64, said: &mut Said) {
+        self.slow.tell(state == State::DiskSlow, "what is accepted waits in the spool", now);
         if self.waiting.is_news(state == State::WaitingForConv, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-conv");
         }
@@ -551,8 +565,13 @@ impl Recorder {
         }
     }
 
-    fn tell_of_damage(&mut self, corrupt: u64, now: u64) {
-        if let Some(entries) = self.damage.news(corrupt, now) {
+    /// Accepted entries whose slots were damaged: read there, or found so when they came by a carrier.
+    fn corrupt(&self) -> u64 {
+        self.intake.met().corrupt + self.intake.refused().corrupt
+    }
+
+    fn tell_of_damage(&mut self, now: u64) {
+        if let Some(entries) = self.damage.news(self.corrupt(), now) {
             log::error!(
                 id = Message::DamagedInSpool, entries;
                 "accepted entries were damaged in the spool: {entries}; the record has a CORRUPT entry in the place of each"
@@ -590,7 +609,7 @@ impl Recorder {
         self.shared.stop.store(true, Ordering::Relaxed);
         let _ = self.jobs.send(Job::Stop);
         let begun = sys::monotonic_ns();
-        self.tell_of_damage(self.intake.met().corrupt, begun);
+        self.tell_of_damage(begun);
         while !self.shared.ended.load(Ordering::Acquire) && sys::monotonic_ns() - begun < DRAIN_NS {
             context.notifier.turn(sys::monotonic_ns());
             std::thread::sleep(Duration::from_millis(1));

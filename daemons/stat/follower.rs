@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipc_pipeline::checkpoint::{self, Checkpoint};
 use ipc_pipeline::config::Config;
-use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, Waiting};
+use ipc_pipeline::daemon::{Context, Failure, Looks, Remade, Said, SlowDisk, Waiting};
 use ipc_pipeline::entry::{Entry, LEN};
 use ipc_pipeline::fold::Fold;
 use ipc_pipeline::intake::read_window;
@@ -74,6 +74,7 @@ struct Follower {
     register_remade: Remade,
     said: Said,
     waiting: Waiting,
+    slow: SlowDisk,
 }
 
 /// What the page's counters say, as far as nobody else counts it.
@@ -170,6 +171,7 @@ impl Follower {
             register_remade: Remade::default(),
             said: Said::default(),
             waiting: Waiting::default(),
+            slow: SlowDisk::default(),
             shm,
             names,
             page,
@@ -207,8 +209,10 @@ impl Follower {
             refused.injected,
         ]);
         self.page.set_durable(self.fold.n);
-        self.page.set_state(self.state(now));
+        let state = self.state(now);
+        self.page.set_state(state);
         self.page.set_beat(now);
+        self.slow.tell(state == State::DiskSlow, "checkpoints wait, and the statistics go on", now);
         if self.waiting.is_news(self.log_id == 0, now) {
             log::info!(id = Message::Waiting; "waiting for ipc-log");
         }

@@ -86,5 +86,8 @@ impl Newest {
             }
             self.next_ns = now_ns + AGAIN_NS;
         }
+        if outlet.flush() == Sent::Gone {
+            self.lane.close();
+        }
     }
 }

@@ -55,7 +55,8 @@ struct ipcp_entry {
  *
  * On each carrier travel whole entries (to log and stat) or whole rows of a snapshot (to report), back to back and nothing else. FIFO
  * and TCP are streams of the same bytes; messages of a POSIX queue have priority 0. Receivers believe nothing because it came:
- * they compare it with the spool, or with the register.
+ * they compare it with the spool, or with the register. What a program needs that listens in the place of ipc-stat or ipc-report
+ * stands in ipc-pipeline-formats(5) under "A receiver of your own".
  */
 
 /* The longest message of a POSIX or System V queue, of a socket and of a datagram; of a FIFO it is half of that. */
@@ -150,7 +151,8 @@ struct ipcp_page {
     uint32_t crc; /* CRC-32C of the 60 bytes before it */
     uint64_t log_id, epoch, pid, start_wall_ns;
     uint64_t generation; /* of the spool that log has mapped */
-    uint8_t gap2[128 - 104];
+    uint64_t table; /* log: CRC-32C of its channel table, and the complement of that in the upper half */
+    uint8_t gap2[128 - 112];
     uint64_t session; /* another number in each life */
     uint8_t gap3[256 - 136];
     uint64_t received; /* log, stat: highest seq that has come; report: last snapshot printed */

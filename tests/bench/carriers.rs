@@ -29,7 +29,8 @@ pub fn run() {
     for (carrier, bare, size) in PAIRS {
         let Some(found) = bench(&format!("{bare},{carrier}"), &[size, BATCH]) else { continue };
         let (Some(ours), Some(theirs)) = (stream(&found, carrier, BATCH), stream(&found, bare, size)) else {
-            println!("  {carrier}: cannot be measured");
+            let why = why_not(&found);
+            println!("  {carrier}: cannot be compared with {bare}: {why}");
             continue;
         };
         println!(
@@ -74,6 +75,15 @@ fn bench(only: &str, sizes: &[usize]) -> Option<Value> {
     command.args(["bench", "--json", "--only", only, "--sizes", &sizes.join(",")]);
     let out = command.stderr(Stdio::inherit()).output().ok()?;
     serde_json::from_slice(&out.stdout).ok()
+}
+
+/// What could not be measured, and why.
+fn why_not(found: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let missing = found["missing"].as_array().into_iter().flatten();
+    let lines: Vec<String> =
+        missing.map(|m| format!("{}: {}", word(&m["mechanism"]), word(&m["why"]))).collect();
+    lines.join("; ")
 }
 
 fn figure<'v>(found: &'v Value, name: &str, task: &str, size: usize) -> Option<&'v Value> {

@@ -9,6 +9,7 @@ mod follow;
 mod harness;
 mod header;
 mod readers;
+mod receivers;
 mod strangers;
 mod tools;
 
@@ -31,7 +32,7 @@ fn in_the_sources(path: &str) -> PathBuf {
 fn working(carriers: [&str; 3]) -> (Pipeline, [u16; 3]) {
     let ports = [(); 3].map(|()| free_port());
     let address = |i: usize| match carriers[i] {
-        "tcp" => format!("tcp:{}", ports[i]),
+        carrier @ ("tcp" | "udp") => format!("{carrier}:{}", ports[i]),
         carrier => format!("{carrier}:"),
     };
     let mut p = Pipeline::of_lines(

@@ -1,6 +1,8 @@
 //! The command for people: `ipc-pipeline run` as a process that tests may signal and kill, and all other commands.
 
 use super::{Page, Pipeline, Role};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::Write;
@@ -28,6 +30,23 @@ pub fn wait_until(what: &str, bound: Duration, mut done: impl FnMut() -> bool) -
         sleep(PAUSE);
     }
     start.elapsed()
+}
+
+/// The end of a FIFO that writes, once somebody reads it: an open that blocks would wait without a bound for a reader that died.
+#[track_caller]
+pub fn fifo_for_writing(fifo: &Path, bound: Duration) -> File {
+    let mut writer = None;
+    wait_until(&format!("somebody reads {}", fifo.display()), bound, || {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(fifo, flags, Mode::empty()) {
+            Err(e) => assert_eq!(e, Errno::NXIO, "{}", fifo.display()),
+            Ok(end) => writer = Some(end),
+        }
+        writer.is_some()
+    });
+    let writer = writer.expect("it is open");
+    rustix::fs::fcntl_setfl(&writer, OFlags::empty()).expect("a FIFO may block again");
+    File::from(writer)
 }
 
 impl Pipeline {

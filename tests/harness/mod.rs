@@ -10,7 +10,9 @@ mod shm;
 mod witness;
 
 pub use edges::{all_edges, edges, free_port};
-pub use foreground::{Foreground, Process, process, processes, signal_pid, value, wait_until, write_to};
+pub use foreground::{
+    Foreground, Process, fifo_for_writing, process, processes, signal_pid, value, wait_until, write_to,
+};
 pub use judge::{entries, samples};
 pub use shm::{Page, Paths, Spool, snapshot_rows};
 pub use witness::{Seen, Witness};

@@ -40,7 +40,7 @@ const CLAIMS: &[Claim] = &[
     Claim { unit: "ipc-report.service", change: Without("Type=notify"), holds: started_means_ready },
     Claim { unit: "ipc-report.service", change: Without("PartOf="), holds: the_target_stops_all },
     Claim { unit: "ipc-pipeline-objects.service", change: Without("PartOf="), holds: no_name_is_left },
-    Claim { unit: "ipc-pipeline-objects.service", change: Without("ExecStop="), holds: no_name_is_left },
+    Claim { unit: "ipc-pipeline-objects.service", change: Without("ExecStopPost="), holds: no_name_is_left },
     Claim {
         unit: "ipc-pipeline-objects.service",
         change: Without("RemainAfterExit="),
@@ -184,7 +184,11 @@ fn no_name_is_left(m: &mut Machine) -> bool {
 fn directories_are_made(m: &mut Machine) -> bool {
     at_rest(m);
     m.run("rm -rf /run/ipc-pipeline /var/lib/ipc-pipeline");
-    m.run("systemctl start ipc-pipeline-objects.service").status.success()
+    m.run(
+        "systemctl start ipc-pipeline-objects.service; test -d /run/ipc-pipeline -a -d /var/lib/ipc-pipeline",
+    )
+    .status
+    .success()
 }
 
 /// The producer first, its consumers when it has ended, the objects last; each takes half a second to end.

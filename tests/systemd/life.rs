@@ -83,9 +83,42 @@ fn a_wrong_configuration_fails_once() {
         assert!(m.does("journalctl -p err -o cat --no-pager").contains("conv.rate"));
         m.refuses("ipc-pipeline doctor --system");
         m.does("systemctl stop ipc-pipeline.target");
+        nothing_is_left(&mut m);
         start(&mut m, FAST);
         m.does("ipc-pipeline doctor --system");
         stop(&mut m);
+    });
+}
+
+/// Not even where the names were, nor a service that has failed.
+fn nothing_is_left(m: &mut Machine) {
+    let objects = "ipc-pipeline-objects.service";
+    m.wait_for("the objects have ended", |m| m.property(objects, "ActiveState") != "deactivating");
+    assert_eq!(m.property(objects, "ActiveState"), "inactive");
+    let names = m
+        .run("find /run/ipc-pipeline /dev/shm /dev/mqueue -name 'ipc-pipeline*'; ipcs -q | grep _ipc-")
+        .stdout;
+    assert_eq!(String::from_utf8_lossy(&names), "");
+}
+
+/// The last step in making the objects is held up: it would write where nobody reads.
+#[test]
+#[ignore = "needs root and systemd-nspawn"]
+fn stopped_while_the_objects_are_made() {
+    on_both(|release| {
+        let mut m = Machine::with_package(release);
+        m.does("mkdir -p /run/ipc-pipeline && mkfifo /run/ipc-pipeline/manifest.new");
+        m.does("systemctl start --no-block ipc-pipeline.target");
+        m.wait_for("names are made", |m| {
+            let made = "test -e /dev/shm/ipc-pipeline.spool -a -e /dev/mqueue/ipc-pipeline.log -a -e /run/ipc-pipeline/log.lock";
+            m.run(made).status.success()
+        });
+        assert_eq!(m.property("ipc-pipeline-objects.service", "ActiveState"), "activating");
+        m.does("systemctl stop ipc-pipeline.target");
+        nothing_is_left(&mut m);
+        start(&mut m, FAST);
+        stop(&mut m);
+        nothing_is_left(&mut m);
     });
 }
 

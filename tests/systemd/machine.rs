@@ -178,6 +178,31 @@ impl Machine {
         self.property(unit, "MainPID").parse().unwrap_or(0)
     }
 
+    /// Disturbs the system calls of a service, as `strace -e inject=` says it, until it is dropped. The container has no strace:
+    /// ours is attached from outside.
+    pub fn inject(&self, unit: &str, what: &str) -> Injected {
+        let pid = self.pid_outside(self.main_pid(unit)).expect("the service runs");
+        let call = what.split(':').next().unwrap_or_default();
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]);
+        strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={what}")]);
+        Injected(strace.stdin(Stdio::null()).spawn().expect("strace"))
+    }
+
+    /// The number that a process of the container has outside.
+    fn pid_outside(&self, pid: u32) -> Option<u32> {
+        let space = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = space(&self.leader.to_string())?;
+        let is_it = |outside: &String| {
+            let status = fs::read_to_string(format!("/proc/{outside}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            let inside = numbers.and_then(|numbers| numbers.split_whitespace().last());
+            inside == Some(&*pid.to_string()) && space(outside).as_ref() == Some(&ours)
+        };
+        let all = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        all.into_iter().find(is_it)?.parse().ok()
+    }
+
     /// What `ipc-pipeline status` says of an instance; null if nothing.
     pub fn status(&self, arguments: &str) -> serde_json::Value {
         let output = self.run(&format!("ipc-pipeline status --json {arguments}"));
@@ -199,6 +224,18 @@ impl Machine {
     fn story(&self) -> String {
         let journal = self.run("journalctl --no-pager -n 60; systemctl --no-pager status 'ipc-*' | head -60");
         text(&journal.stdout)
+    }
+}
+
+/// A process whose system calls are disturbed for as long as this lives.
+pub struct Injected(Child);
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        // It lets go of the process, which a killed one does, too; but not in the midst of a call that it holds up.
+        let strace = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(strace, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
     }
 }
 

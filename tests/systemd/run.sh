@@ -7,7 +7,7 @@ shift
 what="the package under systemd"
 . tests/debian.sh
 
-get systemd-nspawn systemd-container mmdebstrap mmdebstrap dpkg-shlibdeps dpkg-dev
+get systemd-nspawn systemd-container mmdebstrap mmdebstrap dpkg-shlibdeps dpkg-dev strace strace
 make_system bookworm
 make_system trixie
 systemd-nspawn --quiet --register=no --keep-unit -D "$dir/bookworm" --ephemeral true 2>"$dir/error" ||

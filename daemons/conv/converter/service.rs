@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use ipc_pipeline::config::Config;
+use ipc_pipeline::daemon::{self, Failure};
+use ipc_pipeline::header::table_id;
 use ipc_pipeline::notify::{Notifier, Status};
 use ipc_pipeline::page::{Page, State};
 use ipc_pipeline::reload::Reloads;
@@ -28,6 +30,26 @@ impl Converter {
         };
         notifier.status(now, &status);
     }
+}
+
+impl Converter {
+    /// A record keeps its channels: those that ipc-log shows must be ours. It may not show them yet, nor ever.
+    pub(super) fn check_table(&self) -> Result<(), Failure> {
+        let theirs = self.publisher.log().get().and_then(Page::table);
+        if theirs.is_none_or(|theirs| theirs == self.table) {
+            return Ok(());
+        }
+        Err(Failure::config(
+            "the channels of the configuration are not those of the record that ipc-log writes, and one record cannot hold both; \
+             restore the channels and start ipc-conv again, choose another --name, or stop all four daemons, move the record's \
+             directory aside and start them: that begins a new record",
+        ))
+    }
+}
+
+/// The channels of this configuration, in one number.
+pub(super) fn table(config: &Config) -> u64 {
+    table_id(&daemon::record_settings(config).channels)
 }
 
 impl Reloads for Converter {

@@ -1,5 +1,5 @@
-//! A picture of the findings: bars for what goes one way, curves for latencies. Shades and marks, no colours: readable in
-//! black and white.
+//! A picture of the findings: bars for what goes one way, and below them the curves of latencies. Shades, dashes and marks, no
+//! colours: readable in black and white.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -8,49 +8,48 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::job::Task;
-use super::{Figure, Findings};
+use super::{Figure, Findings, curves};
 
 const WIDTH: u32 = 1200;
-/// Height of one bar or curve, of the space between mechanisms, and of a title with its scale.
+/// Height of one bar, of the space between mechanisms, and of a title with its scale.
 const BAR: i32 = 11;
 const GAP: i32 = 9;
 const TITLE: i32 = 70;
 /// Where names end and where the scale begins and ends.
 const LEFT: i32 = 150;
 const RIGHT: i32 = 1100;
-const TEXT: (&str, u32) = ("sans-serif", 13);
-const HEAD: (&str, u32) = ("sans-serif", 17);
-const GRID: RGBColor = RGBColor(215, 215, 215);
+pub const TEXT: (&str, u32) = ("sans-serif", 13);
+pub const HEAD: (&str, u32) = ("sans-serif", 17);
+pub const GRID: RGBColor = RGBColor(215, 215, 215);
 /// The shade of the largest size; the smallest is white.
 const DARK: u8 = 50;
 
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Failed = DrawingAreaErrorKind<std::io::Error>;
+pub type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Failed = DrawingAreaErrorKind<std::io::Error>;
 
 /// The whole text of the file.
 ///
 /// # Errors
 /// What the library says, in words.
 pub fn svg(findings: &Findings) -> Result<String, String> {
-    let streams = groups(findings, |t| t == Task::Stream);
-    let latencies = groups(findings, |t| t != Task::Stream);
-    let heights = [&streams, &latencies].map(|g| TITLE + g.iter().map(|g| height(g)).sum::<i32>() + 30);
+    let streams = groups(findings);
+    let height = TITLE + streams.iter().map(|g| height(g)).sum::<i32>() + 30;
     let mut text = String::new();
     {
-        let root = SVGBackend::with_string(&mut text, (WIDTH, heights.iter().sum::<i32>() as u32))
-            .into_drawing_area();
+        let size = (WIDTH, (height + curves::height(findings)) as u32);
+        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
         root.fill(&WHITE).map_err(|e| e.to_string())?;
-        draw_streams(&root, &streams, 0, heights[0]).map_err(|e| e.to_string())?;
-        draw_latencies(&root, &latencies, heights[0], heights[1]).map_err(|e| e.to_string())?;
+        draw_streams(&root, &streams, height).map_err(|e| e.to_string())?;
+        curves::draw(&root, findings, height).map_err(|e| e.to_string())?;
         root.present().map_err(|e| e.to_string())?;
     }
     Ok(text)
 }
 
-/// The figures of each mechanism.
-fn groups(findings: &Findings, wanted: impl Fn(Task) -> bool) -> Vec<Vec<&Figure>> {
+/// The figures of each mechanism that go one way.
+fn groups(findings: &Findings) -> Vec<Vec<&Figure>> {
     let mut groups: Vec<Vec<&Figure>> = Vec::new();
-    for figure in findings.figures.iter().filter(|f| wanted(f.task)) {
+    for figure in findings.figures.iter().filter(|f| f.task == Task::Stream) {
         match groups.last_mut().filter(|g| g.first().is_some_and(|f| f.mechanism == figure.mechanism)) {
             Some(group) => group.push(figure),
             None => groups.push(vec![figure]),
@@ -64,13 +63,14 @@ fn height(group: &[&Figure]) -> i32 {
 }
 
 /// A scale of powers of ten.
-struct Scale {
+pub struct Scale {
     from: i32,
     to: i32,
 }
 
 impl Scale {
-    fn of(values: impl Iterator<Item = f64>) -> Scale {
+    /// One that holds all these values; what is not above 0 does not count.
+    pub fn of(values: impl Iterator<Item = f64>) -> Scale {
         let logs = values.filter(|v| *v > 0.0).map(f64::log10);
         let (low, high) = logs.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
         if low > high {
@@ -80,18 +80,27 @@ impl Scale {
         Scale { from, to: (high.ceil() as i32).max(from + 1) }
     }
 
-    /// The place of a value, in pixels.
-    fn x(&self, value: f64) -> i32 {
+    /// How far a value is from the beginning of the scale to its end, 0 to 1.
+    pub fn share(&self, value: f64) -> f64 {
         if value <= 0.0 {
-            return LEFT;
+            return 0.0;
         }
         let share = (value.log10() - f64::from(self.from)) / f64::from(self.to - self.from);
-        LEFT + (share.clamp(0.0, 1.0) * f64::from(RIGHT - LEFT)) as i32
+        share.clamp(0.0, 1.0)
+    }
+
+    /// The powers of ten on it.
+    pub fn powers(&self) -> impl Iterator<Item = f64> + use<> {
+        (self.from..=self.to).map(|power| 10f64.powi(power))
+    }
+
+    /// The place of a value, in pixels.
+    fn x(&self, value: f64) -> i32 {
+        LEFT + (self.share(value) * f64::from(RIGHT - LEFT)) as i32
     }
 
     fn draw(&self, area: &Canvas, top: i32, bottom: i32) -> Result<(), Failed> {
-        for power in self.from..=self.to {
-            let value = 10f64.powi(power);
+        for value in self.powers() {
             let x = self.x(value);
             area.draw(&PathElement::new(vec![(x, top), (x, bottom)], GRID.stroke_width(1)))?;
             area.draw(&Text::new(format!("{value}"), (x - 8, top - 16), TEXT))?;
@@ -100,15 +109,15 @@ impl Scale {
     }
 }
 
-fn draw_streams(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
+fn draw_streams(area: &Canvas, groups: &[Vec<&Figure>], height: i32) -> Result<(), Failed> {
     let megabytes = |f: &Figure| f.value.median * f.size as f64 / 1e6;
     let sizes: BTreeSet<usize> = groups.iter().flatten().map(|f| f.size).collect();
     let words: Vec<String> = sizes.iter().map(usize::to_string).collect();
     let title = format!("One way, MB/s. Bytes of a message, from white to black: {}", words.join(", "));
-    area.draw(&Text::new(title, (LEFT, top + 12), HEAD))?;
+    area.draw(&Text::new(title, (LEFT, 12), HEAD))?;
     let scale = Scale::of(groups.iter().flatten().map(|f| megabytes(f)));
-    scale.draw(area, top + TITLE - 10, top + height - 20)?;
-    each_row(area, groups, top, |f, y| {
+    scale.draw(area, TITLE - 10, height - 20)?;
+    each_row(area, groups, |f, y| {
         let shade = shade(sizes.range(..f.size).count(), sizes.len());
         let corners = [(LEFT, y), (scale.x(megabytes(f)), y + BAR - 1)];
         area.draw(&Rectangle::new(corners, shade.filled()))?;
@@ -123,32 +132,13 @@ fn shade(i: usize, of: usize) -> RGBColor {
     RGBColor(grey, grey, grey)
 }
 
-fn draw_latencies(area: &Canvas, groups: &[Vec<&Figure>], top: i32, height: i32) -> Result<(), Failed> {
-    let title = "Latency, us: each line from p50 over p99 to p99.9. Filled: round trip; open: wake-up";
-    area.draw(&Text::new(title, (LEFT, top + 12), HEAD))?;
-    let points = |f: &Figure| [f.value.median / 1e3, f.p99 / 1e3, f.p999 / 1e3];
-    let scale = Scale::of(groups.iter().flatten().flat_map(|f| points(f)));
-    scale.draw(area, top + TITLE - 10, top + height - 20)?;
-    each_row(area, groups, top, |f, y| {
-        let xs = points(f).map(|v| (scale.x(v), y + BAR / 2));
-        area.draw(&PathElement::new(xs.to_vec(), BLACK.stroke_width(1)))?;
-        for at in xs {
-            let inside = if f.task == Task::RoundTrip { BLACK } else { WHITE };
-            area.draw(&Circle::new(at, 4, inside.filled()))?;
-            area.draw(&Circle::new(at, 4, BLACK.stroke_width(1)))?;
-        }
-        Ok(())
-    })
-}
-
 /// The name of each mechanism, and what `draw` makes of each of its figures at its height.
 fn each_row(
     area: &Canvas,
     groups: &[Vec<&Figure>],
-    top: i32,
     mut draw: impl FnMut(&Figure, i32) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
-    let mut y = top + TITLE;
+    let mut y = TITLE;
     for group in groups {
         let name = group.first().map_or("", |f| f.mechanism);
         area.draw(&Text::new(name, (20, y + (height(group) - GAP) / 2 - 7), TEXT))?;

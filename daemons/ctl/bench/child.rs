@@ -15,8 +15,11 @@ use rustix::time::ClockId;
 use super::control::{hear, tell};
 use super::job::{Job, Report, Task};
 use super::mechanism::{End, Mechanism, Port, Side};
+use super::statistics::PERCENTS;
 use super::{all, probe};
 
+/// How the reason ends when a message was sent and never came.
+pub const LOST: &str = "was lost on the way";
 /// The first word of the last message of a stream.
 const LAST: u64 = u64::MAX;
 /// A stream looks at the clock after so many messages.
@@ -144,7 +147,7 @@ fn drain(port: &mut dyn Port, job: &Job) -> io::Result<Report> {
             return Ok(report);
         }
         if word != n {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message {n} is missing")));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message {n} {LOST}")));
         }
         if !is_warm && n.is_multiple_of(LOOK) {
             let now = sys::monotonic_ns();
@@ -161,9 +164,7 @@ fn warm_up(job: &Job) -> u64 {
 
 fn with_latencies(mut report: Report, latencies: &Histogram<u64>) -> Report {
     report.measured = latencies.len();
-    report.p50 = latencies.value_at_quantile(0.5);
-    report.p99 = latencies.value_at_quantile(0.99);
-    report.p999 = latencies.value_at_quantile(0.999);
+    report.latencies = PERCENTS.map(|percent| latencies.value_at_percentile(percent));
     report
 }
 

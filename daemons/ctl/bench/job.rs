@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::mechanism::{Load, Side};
+use super::statistics::PERCENTS;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,26 +91,33 @@ pub struct Report {
     pub cpu: u64,
     /// System calls.
     pub calls: u64,
-    /// Latency that half of all have at most.
-    pub p50: u64,
-    /// 99 %.
-    pub p99: u64,
-    /// 99.9 %.
-    pub p999: u64,
+    /// Latencies, at each of [`PERCENTS`].
+    pub latencies: [u64; PERCENTS.len()],
 }
 
 impl Report {
+    /// The latency that so many percent have at most; 0 for a percentage that is none of [`PERCENTS`].
+    pub fn latency(&self, percent: f64) -> u64 {
+        let mut each = PERCENTS.iter().zip(self.latencies);
+        each.find(|(of, _)| **of == percent).map_or(0, |(_, latency)| latency)
+    }
+
     /// For the bench.
     pub fn line(&self) -> String {
-        let Report { messages, measured, begun, ended, cpu, calls, p50, p99, p999 } = self;
-        format!("done {messages} {measured} {begun} {ended} {cpu} {calls} {p50} {p99} {p999}")
+        let Report { messages, measured, begun, ended, cpu, calls, latencies } = self;
+        let line = format!("done {messages} {measured} {begun} {ended} {cpu} {calls}");
+        latencies.iter().fold(line, |line, latency| format!("{line} {latency}"))
     }
 
     /// The other way.
     pub fn read(line: &str) -> Option<Report> {
         let numbers: Result<Vec<u64>, _> = line.strip_prefix("done ")?.split(' ').map(str::parse).collect();
-        let [messages, measured, begun, ended, cpu, calls, p50, p99, p999] = numbers.ok()?.try_into().ok()?;
-        Some(Report { messages, measured, begun, ended, cpu, calls, p50, p99, p999 })
+        let numbers = numbers.ok()?;
+        let ([messages, measured, begun, ended, cpu, calls], latencies) = numbers.split_first_chunk()?;
+        let [messages, measured, begun, ended, cpu, calls] =
+            [*messages, *measured, *begun, *ended, *cpu, *calls];
+        let latencies = latencies.try_into().ok()?;
+        Some(Report { messages, measured, begun, ended, cpu, calls, latencies })
     }
 }
 
@@ -130,11 +138,10 @@ mod tests {
             ended: 4,
             cpu: 5,
             calls: 6,
-            p50: 7,
-            p99: 8,
-            p999: 9,
+            latencies: std::array::from_fn(|i| i as u64 + 7),
         };
         assert_eq!(Report::read(&report.line()), Some(report));
+        assert_eq!([50.0, 99.0, 12.5].map(|percent| report.latency(percent)), [13, 20, 0]);
         assert_eq!(Report::read("done 1 2"), None);
         assert_eq!(Job::read("1 2 fly 3"), None);
     }

@@ -12,10 +12,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use super::mechanism::{End, Ends, Load, MESSAGE_MAX, Mechanism, Port, SMALL, Side, gone, take};
 use super::room::Room;
 
-/// Datagrams of a stream that may be on their way before an answer: at most so many, of at most so many bytes together. That
-/// fits every machine's receive buffer twice.
+/// Datagrams of a stream that may be on their way before an answer: at most so many, of at most so many bytes together. The
+/// kernel counts up to twice their bytes, and what was just read some time longer, so more room is asked for.
 const WINDOW: u32 = 32;
 const WINDOW_BYTES: usize = 48 * 1024;
+const ROOM: usize = 1 << 20;
 /// A group of the range that no router forwards.
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
 
@@ -181,7 +182,13 @@ fn udp() -> io::Result<Duplex> {
     let (a, b) = (UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?);
     a.connect(b.local_addr()?)?;
     b.connect(a.local_addr()?)?;
-    Ok((a.into(), b.into()))
+    Ok((roomy(a), roomy(b)))
+}
+
+/// With as much room for what has come as the kernel gives (net.core.rmem_max).
+fn roomy(socket: UdpSocket) -> OwnedFd {
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, ROOM);
+    socket.into()
 }
 
 fn multicast() -> io::Result<Duplex> {
@@ -191,7 +198,7 @@ fn multicast() -> io::Result<Duplex> {
     sockopt::set_ip_multicast_if(&into, &Ipv4Addr::LOCALHOST)?;
     into.set_multicast_loop_v4(true)?;
     into.connect(out.local_addr()?)?;
-    Ok((out.into(), into.into()))
+    Ok((roomy(out), roomy(into)))
 }
 
 /// Bytes in order; the length of a message is known to both.

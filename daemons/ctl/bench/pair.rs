@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use ipc_pipeline::{carrier, program};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use super::child::LOST;
 use super::control::{heard, tell};
 use super::job::{Job, Report};
 use super::mechanism::{Ends, Mechanism, Side};
@@ -55,6 +56,11 @@ impl Process {
             Some(why) => Err(why.to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// What it has not got, if it says that next.
+    fn misses(&mut self) -> Option<String> {
+        self.hear(&mut None).err().filter(|why| why.ends_with(LOST))
     }
 
     /// How it was killed, if it was.
@@ -130,12 +136,15 @@ fn both(first: &mut Process, second: &mut Process, end: Instant) -> Result<(Stri
     }
 }
 
-/// Whoever lost its partner says only that: how the partner was killed says more.
+/// Whoever lost its partner says only that: how the partner was killed, or what it misses, says more.
 fn reason(why: String, first: &mut Process, second: &mut Process) -> String {
     let begun = Instant::now();
     while begun.elapsed() < GRACE {
         if let Some(how) = first.killed().or_else(|| second.killed()) {
             return how;
+        }
+        if let Some(why) = [&mut *first, &mut *second].into_iter().find_map(Process::misses) {
+            return why;
         }
         std::thread::sleep(Duration::from_millis(5));
     }

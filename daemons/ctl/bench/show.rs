@@ -158,6 +158,7 @@ fn of_figure(f: &Figure) -> Value {
     } else {
         value["p50_ns"] = spread;
         value["p99_ns"] = f.p99.into();
+        value["percentiles_ns"] = json!(f.curve);
         value["p999_ns"] = f.p999.into();
     }
     value

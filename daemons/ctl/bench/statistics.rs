@@ -1,6 +1,12 @@
 //! Of several samples: the median, the range, and the ratio to the best. Pure.
 #![forbid(unsafe_code)]
 
+/// What of a distribution of latencies is kept: so many percent have at most so much. The farther out, the closer together.
+pub const PERCENTS: [f64; 19] = [
+    1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9,
+    99.95, 99.99,
+];
+
 /// What several samples say together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -35,8 +36,11 @@ pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), C
 fn open(names: &Names, receiver: Role, flags: OFlags) -> Result<(PathBuf, OwnedFd), CarrierError> {
     let path = names.fifo(receiver);
     let fault = |why: io::Error| CarrierError::new("open the FIFO", path.display(), why);
+    let no_fifo = || fault(io::Error::new(io::ErrorKind::InvalidData, "it is no FIFO; remove it"));
     // First looked at: opening what is no FIFO may do anything.
-    look(&path).map_err(fault)?;
+    if !look(&path).map_err(fault)?.file_type().is_fifo() {
+        return Err(no_fifo());
+    }
     let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = rustix::fs::open(&path, flags, Mode::empty());
     // Without a reader it cannot be written to: nobody listens.
@@ -44,8 +48,7 @@ fn open(names: &Names, receiver: Role, flags: OFlags) -> Result<(PathBuf, OwnedF
         file.map_err(|e| if e == Errno::NXIO { Errno::NOENT } else { e }).map_err(|e| fault(e.into()))?;
     let stat = rustix::fs::fstat(&file).map_err(|e| fault(e.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
-        let text = "it is no FIFO; remove it";
-        return Err(fault(io::Error::new(io::ErrorKind::InvalidData, text)));
+        return Err(no_fifo());
     }
     check_owner(names, receiver, stat.st_uid, stat.st_mode).map_err(fault)?;
     Ok((path, file))

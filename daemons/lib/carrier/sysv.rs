@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 
-use super::{CarrierError, MESSAGE, Owner, check_owner, give, look, unlink, user_of};
+use super::{
+    CarrierError, MESSAGE, Owner, check_owner, give, is_missing, look, speaks_of_the_object, unlink, user_of,
+};
 use crate::edge::{Inlet, Outlet, Sent};
 use crate::names::{Names, Role, Scope};
 use crate::sys::{MessageQueue, QueueState};
@@ -35,6 +37,8 @@ pub fn make(names: &Names, receiver: Role, owner: Option<Owner>) -> Result<(), C
 fn is_made(names: &Names, receiver: Role) -> io::Result<bool> {
     let found = key_in(&names.sysv(receiver)).and_then(|key| find(names, receiver, key));
     match found {
+        // What passes says nothing of the queue: it stays.
+        Err(why) if !is_missing(&why) && !is_gone(&why) && !speaks_of_the_object(&why) => Err(why),
         Err(_) => Ok(false),
         Ok((_, state)) if Some(state.user) == names.owner(receiver) => Ok(true),
         Ok((queue, _)) => queue.remove().map(|()| false),

@@ -139,7 +139,7 @@ impl Sending {
     }
 
     /// Gives the kernel what is left of the last message.
-    fn flush(&mut self) -> Sent {
+    fn write_on(&mut self) -> Sent {
         while let Some(left) = self.rest.get(self.at..).filter(|left| !left.is_empty()) {
             match self.connection.write(left) {
                 Ok(n) if n > 0 => self.at += n,
@@ -182,20 +182,24 @@ impl Outlet for Sending {
     }
 
     fn send(&mut self, message: &[u8]) -> Sent {
-        match self.flush() {
+        match self.write_on() {
             Sent::Sent => {}
             other => return other,
         }
         self.rest.extend_from_slice(message);
-        match self.flush() {
+        match self.write_on() {
             Sent::Gone => Sent::Gone,
             Sent::Full if self.at == 0 => {
                 self.rest.clear(); // nothing of it was taken
                 Sent::Full
             }
-            // What is left of it goes before the next message.
+            // What is left of it goes before the next message, or by itself when there is room.
             _ => Sent::Sent,
         }
+    }
+
+    fn flush(&mut self) -> Sent {
+        self.write_on()
     }
 
     /// A port has no name that could be taken away.
@@ -231,5 +235,29 @@ mod tests {
         let _connection = TcpStream::connect(ours).unwrap();
         let (_accepted, peer) = listener.accept().unwrap();
         assert_eq!(user_of_connection(peer, ours), Some(rustix::process::geteuid().as_raw()));
+    }
+
+    #[test]
+    fn what_is_left_of_a_message_goes_without_another_one() {
+        let listener = TcpListener::bind(local(0)).unwrap();
+        let mut sending = Sending::open(listener.local_addr().unwrap().port()).unwrap();
+        let (mut there, _) = listener.accept().unwrap();
+        let (message, mut sent) = (vec![7; MESSAGE], 0);
+        // One that the kernel takes in part.
+        while sending.rest.is_empty() {
+            match sending.send(&message) {
+                Sent::Sent => sent += MESSAGE,
+                other => panic!("{other:?} after {sent} bytes, none taken in part"),
+            }
+        }
+        assert_eq!(sending.flush(), Sent::Full, "nobody reads");
+        there.set_nonblocking(true).unwrap();
+        let (mut came, mut out, begun) = (0, vec![0; MESSAGE], Instant::now());
+        while came < sent {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{came} of {sent} bytes came");
+            came += there.read(&mut out).unwrap_or(0);
+            assert_ne!(sending.flush(), Sent::Gone);
+        }
+        assert_eq!((came, sending.flush()), (sent, Sent::Sent));
     }
 }
