@@ -29,8 +29,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
-use rustix::io::Errno;
-
 use crate::address::Address;
 use crate::edge::{Inlet, Outlet};
 use crate::names::{Names, Role};
