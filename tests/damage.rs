@@ -27,7 +27,7 @@ const STUCK: Duration = Duration::from_secs(1);
 const BOUND: Duration = Duration::from_secs(30);
 const LINES: u64 = 30_000;
 /// Cells that `make test` tries.
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 45;
 /// Pipelines at a time.
 const SIDE_BY_SIDE: usize = 2;
 const CONFIG: &str = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 1024\n[log]\nsync = \"5ms\"\n\
