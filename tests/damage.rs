@@ -201,7 +201,7 @@ fn harm_file(path: &Path, object: Object, damage: Damage, dice: &mut fastrand::R
         Damage::Grown => open().set_len(len + 5000).unwrap(),
         Damage::HeadGarbled => garble(len.min(64)),
         Damage::Garbled => garble(len),
-        Damage::NoMode => fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap(),
+        Damage::NoMode => fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap(),
         Damage::OtherOwner => std::os::unix::fs::lchown(path, Some(65_534), Some(65_534)).unwrap(),
         // What is in it is somebody's, but it is where and what it was.
         Damage::Foreign if object == Object::Fifo => {

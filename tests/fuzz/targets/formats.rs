@@ -69,7 +69,7 @@ pub fn entry(bytes: &[u8]) {
     for b in bytes.as_chunks::<LEN>().0 {
         let e = Entry::from_bytes(b);
         assert_eq!((e.to_bytes(), Entry::from_words(e.to_words())), (*b, e));
-        assert_eq!(e.seal().is_whole(), true);
+        assert!(e.seal().is_whole());
         let _ = (e.kind(), e.positions(), e.wide_value(), e.count());
         assert_covered(b, |b| {
             let b = b.first_chunk()?;
@@ -101,7 +101,7 @@ fn settings() -> Settings {
 
 /// Whatever entries come: statistics and audit go on, and come back from their bytes as they were.
 pub fn entries(bytes: &[u8]) {
-    let settings = if bytes.len() % 2 == 0 { settings() } else { Settings::default() };
+    let settings = if bytes.len().is_multiple_of(2) { settings() } else { Settings::default() };
     let (mut fold, mut audit, mut wall) =
         (Fold::with(&settings), Audit::with(&settings), WallClock::default());
     for b in bytes.as_chunks::<LEN>().0 {

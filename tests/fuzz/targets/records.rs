@@ -15,6 +15,9 @@ use ipc_pipeline::record::{Record, RecordError, Recovered, Settings};
 use ipc_pipeline::segment_file::SegmentFile;
 use std::cell::OnceCell;
 
+/// Names and bytes.
+type Files = Vec<(String, Vec<u8>)>;
+
 const SEGMENT: u64 = 30;
 /// Files that a record may have.
 const NAMES: [&str; 9] = [
@@ -78,7 +81,7 @@ const COMPRESSED: Segment = Segment { first: 1, form: Form::Compressed };
 
 thread_local! {
     static SEGZ: OnceCell<Vec<u8>> = const { OnceCell::new() };
-    static RECORDS: OnceCell<[Vec<(String, Vec<u8>)>; 2]> = const { OnceCell::new() };
+    static RECORDS: OnceCell<[Files; 2]> = const { OnceCell::new() };
 }
 
 /// 10,000 entries in three blocks.
