@@ -18,7 +18,7 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd` and `vm`, which need more than a machine as it is: `make test-systemd` and `make test-vm`.
 HERE = --test '[!sv]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd test-vm lint bench torture mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
+.PHONY: help build run test test-root test-systemd test-vm lint fuzz bench torture mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
 
 # Where `need-foreign` puts what this machine's Python does not have; found before anything else.
 FOREIGN := $(shell realpath -m -- "$${CARGO_TARGET_DIR:-target}")/foreign
@@ -65,6 +65,9 @@ test-vm: need-rust ## power cuts of an emulated machine with the package (root);
 torture: need-strace need-foreign ## all faults, round after round with new dice, for HOURS=n; writes the table of docs/reliability.md; ARGS="--seed 7 --only storm"
 	$(CARGO) test --locked --no-run
 	MAKE="$(MAKE)" $(CARGO) run --locked --quiet --example torture -- --hours $(HOURS) $(ARGS) -- $(TAKE_IN)
+
+fuzz: need-rust ## mutations that the coverage guides for the targets of tests/fuzz; FUZZ_SECONDS for each, ARGS=NAME chooses (C++ compiler)
+	@CARGO="$(CARGO)" sh tests/fuzz/guided/run.sh $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))

@@ -52,7 +52,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("retention", &["disk", "header", "segment_file", "settings", "summary"]),
         ("segment", &["names", "sys"]),
         ("segment_file", &["block", "disk", "entry", "header"]),
-        ("spool", &["entry", "ring", "segment"]),
+        ("spool", &["entry", "header", "ring", "segment"]),
         (
             "summary",
             &["audit", "checkpoint", "disk", "entry", "fields", "fold", "header", "mark", "settings", "wall"],

@@ -3,15 +3,15 @@
 
 mod aside;
 mod command;
-mod hwmon;
-mod iio;
+pub mod hwmon;
+pub mod iio;
 mod lines;
 mod poll;
 mod quiet;
 mod random;
 mod replay;
 mod rows;
-mod sensors;
+pub mod sensors;
 mod wave;
 
 use std::time::Duration;
