@@ -1,14 +1,9 @@
-//! T3: each daemon is killed at its n-th system call (strace does it), over shared memory and over each kind of carrier that
-//! lives in the kernel. Then it starts again, must make progress, and at the end everything is judged.
-//!
-//! `T3_KILLS` chooses how many n each role gets on each carrier, `T3_SEED` which.
-#![forbid(unsafe_code)]
+//! Each daemon is killed at its n-th system call, over shared memory and over each kind of carrier that lives in the kernel. Then
+//! it starts again, and must make progress.
 
-mod checker;
-mod harness;
-
+use crate::harness::{Pipeline, Role, all_edges};
+use crate::scale;
 use fastrand::Rng;
-use harness::{Pipeline, Role, all_edges};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,12 +15,8 @@ const CALLS: u32 = 500;
 /// So many calls every daemon makes before it can rest.
 const CALLS_SURE: u32 = 60;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("T3_* are numbers"))
-}
-
 fn kills_over(carrier: &str) {
-    let seed = number("T3_SEED", fastrand::u64(..1_000_000));
+    let seed = scale::seed("T3_SEED");
     eprintln!("{carrier}: T3_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let mut p = Pipeline::of_lines(
@@ -35,7 +26,8 @@ fn kills_over(carrier: &str) {
     p.start_all();
     p.wait_for("it runs", BOUND, |p| p.folded() > 10);
     let (mut last, mut late) = (Role::ALL.map(|_| CALLS), 0);
-    for _ in 0..number("T3_KILLS", 25) {
+    let kills = scale::size("T3_KILLS", [25, 400, 4_000]);
+    for _ in 0..kills {
         for role in Role::ALL {
             let last = &mut last[role as usize];
             while !kill_at(&mut p, role, rng.u32(1..=*last)) {
@@ -60,6 +52,7 @@ fn kills_over(carrier: &str) {
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
     p.remove_objects();
     p.assert_nothing_left();
+    scale::tally(4 * kills, None);
     eprintln!(
         "{carrier}: {late} more were killed where they rested, {} entries; calls up to {last:?}",
         report.last
