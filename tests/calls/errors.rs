@@ -108,7 +108,11 @@ impl Round {
             row.tried += 1;
             row.worst = row.worst.max(back);
         }
-        assert!(!self.p.story().contains("panicked"), "{fault}: a panic{}", self.p.state());
+        // The runtime of Rust gives up in its own words where it gets no stack for signals, before `main` or a thread begins.
+        let story = self.p.story();
+        let mut panics = story.lines().filter(|line| line.contains("panicked at"));
+        let ours = panics.any(|line| !(fault.is_of_memory() && line.contains("/stack_overflow.rs:")));
+        assert!(!ours, "{fault}: a panic{}", self.p.state());
         !failed.is_empty()
     }
 

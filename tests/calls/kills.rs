@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const BOUND: Duration = Duration::from_secs(10);
-/// A daemon that has not come to its n-th call by then is killed where it is.
+/// A daemon that has not come to its n-th call by then is killed where it is, if it may rest before that call.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// From the first call of the program, long before its main, to some turns of its loop.
 const CALLS: u32 = 500;
@@ -65,7 +65,8 @@ fn kill_at(p: &mut Pipeline, role: Role, n: u32) -> bool {
     let inject = format!("inject=all:signal=KILL:when={n}");
     p.start_under(&["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject], role);
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && !p.is_dead(role) {
+    let patience = if n <= CALLS_SURE { BOUND } else { PATIENCE };
+    while begun.elapsed() < patience && !p.is_dead(role) {
         sleep(Duration::from_millis(1));
     }
     let dead = p.is_dead(role);
