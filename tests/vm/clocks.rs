@@ -45,6 +45,8 @@ impl Step {
     /// way.
     fn words(self, now: i64) -> String {
         match self {
+            // It is that already: too small a step to be told.
+            Step::To(seconds) if (now - seconds * 1000).abs() < 3_000 => "by 2000".into(),
             Step::To(seconds) => format!("to {seconds}000"),
             Step::By(ms) if (86_400_000..7_000_000_000_000).contains(&(now + ms)) => format!("by {ms}"),
             Step::By(ms) => format!("by {}", -ms),

@@ -112,7 +112,8 @@ fn wait_for_state(guest: &mut Guest, state: &str) {
     let begun = Instant::now();
     loop {
         let said = guest.does("ipc-pipeline status --system --json; systemctl show -P StatusText ipc-log");
-        let (status, text) = said.split_once('\n').unwrap();
+        // Just started it has said nothing yet.
+        let (status, text) = said.split_once('\n').unwrap_or((&said, ""));
         let status: Value = serde_json::from_str(status).unwrap_or_else(|e| panic!("{said}: {e}"));
         if status["daemons"]["log"]["state"] == state && text.starts_with(state) {
             return;
