@@ -3,6 +3,11 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 ARGS  ?=
+# How much the tests do: ci, nightly or release.
+SIZE  ?= ci
+export IPC_PIPELINE_SIZE = $(SIZE)
+# How long `make torture` runs.
+HOURS ?= 1
 # Which seeded bugs `make mutants` tries: a pattern of file names in tests/mutants, without .patch.
 ONLY  ?= *
 
@@ -13,7 +18,7 @@ TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && ec
 # All tests but `systemd` and `vm`, which need more than a machine as it is: `make test-systemd` and `make test-vm`.
 HERE = --test '[!sv]*' --test 's[!y]*'
 
-.PHONY: help build run test test-root test-systemd test-vm lint bench mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
+.PHONY: help build run test test-root test-systemd test-vm lint fuzz bench torture mutants deb deb-check clean need-cc need-rust need-lint need-strace need-foreign
 
 # Where `need-foreign` puts what this machine's Python does not have; found before anything else.
 FOREIGN := $(shell realpath -m -- "$${CARGO_TARGET_DIR:-target}")/foreign
@@ -33,7 +38,7 @@ lint: need-lint ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 # Programs with real processes come last and one test at a time, so that nothing else disturbs a storm.
-test: lint need-strace need-foreign ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (minutes)
+test: lint need-strace need-foreign ## everything that must hold: lint, unit tests, loom, power cuts, kill storms, doc tests (half an hour); SIZE=nightly or release does more
 	@echo "== unit tests"
 	$(CARGO) test --locked --lib --bins
 	@echo "== every interleaving of the ring, by loom (about a minute)"
@@ -56,6 +61,13 @@ test-systemd: need-rust ## the package in containers with a real systemd, on Deb
 
 test-vm: need-rust ## power cuts of an emulated machine with the package (root); VM_CUTS, VM_STATES, VM_DISK and VM_SEED choose
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/vm/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)
+
+torture: need-strace need-foreign ## all faults, round after round with new dice, for HOURS=n; writes the table of docs/reliability.md; ARGS="--seed 7 --only storm"
+	$(CARGO) test --locked --no-run
+	MAKE="$(MAKE)" $(CARGO) run --locked --quiet --example torture -- --hours $(HOURS) $(ARGS) -- $(TAKE_IN)
+
+fuzz: need-rust ## mutations that the coverage guides for the targets of tests/fuzz; FUZZ_SECONDS for each, ARGS=NAME chooses (C++ compiler)
+	@CARGO="$(CARGO)" sh tests/fuzz/guided/run.sh $(ARGS)
 
 bench: need-rust ## throughput and latency, as ratios measured in one run
 	$(CARGO) bench --locked --bench pipeline $(if $(ARGS),-- $(ARGS))

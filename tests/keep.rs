@@ -6,6 +6,7 @@
 
 mod checker;
 mod harness;
+mod scale;
 
 use harness::{Pipeline, Role, value, wait_until};
 use serde_json::Value;
@@ -187,14 +188,14 @@ fn all_commands_read_behind_removed_segments() {
 /// log and stat are killed over and over while segments are compressed and removed under them.
 #[test]
 fn kills_while_segments_are_compressed_and_removed() {
-    let kills: u32 = std::env::var("KEEP_KILLS").map_or(30, |n| n.parse().unwrap());
-    let lines = 10_000 + u64::from(kills) * 4_000;
+    let kills = scale::size("KEEP_KILLS", [30, 1_000, 10_000]);
+    let lines = 10_000 + kills * 4_000;
     let config = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 16384\n\
                   [log]\nsync = \"5ms\"\nsegment = \"64KiB\"\ncompress = true\nkeep_size = \"1MiB\"\n";
     let mut p = Pipeline::of_lines(lines, config);
     let mut run = p.run(&[]);
     run.wait_for_durable(1, BOUND);
-    let mut rng = fastrand::Rng::with_seed(7);
+    let mut rng = fastrand::Rng::with_seed(scale::seed("KEEP_SEED"));
     for _ in 0..kills {
         sleep(Duration::from_millis(rng.u64(0..150)));
         run.kill(if rng.u8(0..3) > 0 { Role::Log } else { Role::Stat });
@@ -206,6 +207,7 @@ fn kills_while_segments_are_compressed_and_removed() {
     let (from, values) = exported(&p, lines);
     assert!((from..lines).zip(&values).all(|(line, v)| *v == value(line)));
     p.assert_nothing_left();
+    scale::tally(kills, None);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod checker;
 mod harness;
+mod scale;
 
 use harness::{signal_pid, wait_until};
 use ipc_pipeline::sys::MessageQueue;
@@ -209,7 +210,7 @@ fn a_killed_worker_is_told_and_nothing_is_left() {
 /// Whenever it comes: the right digits, as the worker had ended, or an error; never a wrong number, never a wait.
 #[test]
 fn workers_killed_at_any_instant() {
-    let seed = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(5);
+    let seed = scale::seed_or("STORM_SEED", 5);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut told = 0;
     for via in ALL.repeat(10) {

@@ -9,6 +9,8 @@
 //!
 //! POWERCUT_STATES and POWERCUT_SEED in the environment change how many states are tried, and which.
 
+mod scale;
+
 use ipc_pipeline::compress::compress_sealed;
 use ipc_pipeline::disk::Disk;
 use ipc_pipeline::entry::{Entry, Kind, LEN, Reason};
@@ -680,14 +682,10 @@ fn history(seed: u64) -> u64 {
     states
 }
 
-fn from_env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn no_power_cut_takes_what_was_durable() {
-    let wanted = from_env("POWERCUT_STATES", 400_000);
-    let mut seed = from_env("POWERCUT_SEED", 1);
+    let wanted = scale::size("POWERCUT_STATES", [400_000, 100_000_000, 1_000_000_000]);
+    let mut seed = scale::seed_or("POWERCUT_SEED", 1);
     let mut states = 0;
     while states < wanted {
         let tried = std::panic::catch_unwind(|| history(seed));
@@ -695,4 +693,5 @@ fn no_power_cut_takes_what_was_durable() {
             tried.unwrap_or_else(|_| panic!("after {states} states: POWERCUT_SEED={seed} shows it again"));
         seed += 1;
     }
+    scale::tally(states, None);
 }

@@ -3,6 +3,8 @@
 //!
 //! 100,000 cases; `PROPTEST_CASES=n` runs n of each property instead.
 
+mod scale;
+
 use ipc_pipeline::checkpoint::Checkpoint;
 use ipc_pipeline::entry::{Entry, LEN, Reason};
 use ipc_pipeline::exact::{self, Conversion, Exact};
@@ -14,11 +16,10 @@ use num_bigint::BigInt;
 use proptest::prelude::*;
 
 const LOG_ID: u64 = 0x1234_5678_9abc_def0;
-const CASES: u32 = 33_400;
+const CASES: [u64; 3] = [33_400, 3_340_000, 33_400_000];
 
 fn config() -> ProptestConfig {
-    let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    let cases = if asked { ProptestConfig::default().cases } else { CASES };
+    let cases = scale::size("PROPTEST_CASES", CASES) as u32;
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -1,13 +1,14 @@
 //! T4: kill storms over real processes. One to four victims at once, outages, freezes, deleted objects; afterwards
 //! every accepted entry must be in the record exactly once, in order, and every published number must be true.
 //!
-//! `STORM_SEED` chooses the storms (printed; another one each time), `STORM_KILLS` the kills of each ring size,
+//! `STORM_SEED` chooses the storms (printed; another one each time), `STORM_KILLS` the kills of each storm,
 //! `STORM_KEEP=1` keeps the files of a storm that failed.
 #![forbid(unsafe_code)]
 
 mod checker;
 mod harness;
 mod hoard;
+mod scale;
 
 use checker::{Published, check_accepted, check_record, check_source, check_statistics};
 use fastrand::Rng;
@@ -20,7 +21,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// Values in the source: enough for a round, few enough that fast rounds reach the end and are checked to the last. They
@@ -28,10 +29,10 @@ use tempfile::NamedTempFile;
 const VALUES: u64 = 3_999_999;
 /// Durable progress must resume within this time after the last victim is back.
 const PROGRESS: Duration = Duration::from_secs(5);
-const KILLS: usize = 500;
+const KILLS: u64 = 500;
 const PLAIN: Setup = Setup { columns: 1, record: "segment = \"1MiB\"\n", carrier: "shm" };
 /// A storm over a carrier.
-const CARRIED: usize = 150;
+const CARRIED: u64 = 150;
 
 /// What differs between storms beside the ring and the rate.
 #[derive(Clone, Copy)]
@@ -116,10 +117,10 @@ fn ring_of_512_with_everything_on() {
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Returns how many entries retention has removed in all of them.
-fn storms(capacity: u64, kills: usize, setup: Setup) -> u64 {
+fn storms(capacity: u64, kills: u64, setup: Setup) -> u64 {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let seed = number("STORM_SEED").unwrap_or_else(seed_of_now);
-    let kills = number("STORM_KILLS").map_or(kills, |n| n as usize);
+    let seed = scale::seed("STORM_SEED");
+    let kills = scale::size("STORM_KILLS", [kills, 20 * kills, 500 * kills]) as usize;
     let mut rng = Rng::with_seed(seed ^ capacity);
     let (mut times, mut removed) = (Times::default(), 0);
     let source = lines(setup.columns);
@@ -132,15 +133,8 @@ fn storms(capacity: u64, kills: usize, setup: Setup) -> u64 {
         }
     }
     eprintln!("ring {capacity}: {kills} kills, {removed} entries removed, {times}");
+    scale::tally(kills as u64, times.0.iter().max().copied());
     removed
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("STORM_* are numbers"))
-}
-
-fn seed_of_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 % 1_000_000_000
 }
 
 /// Value number `index` of the source; neighbours differ and no short stretch repeats.

@@ -25,7 +25,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("header", &["entry"]),
         ("limits", &["fields"]),
         ("messages", &[]),
-        ("program", &[]),
+        ("program", &["sys"]),
         ("ring", &["entry", "sync"]),
         ("settings", &["decimal", "fields", "limits"]),
         ("snapshot", &["entry", "fields", "fold", "limits", "settings"]),
@@ -39,7 +39,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("disk", &["sys"]),
         ("edge", &["entry", "page", "ring"]),
         ("intake", &["edge", "entry", "page", "publisher", "ring", "segment", "spool"]),
-        ("lock", &["publisher"]),
+        ("lock", &["publisher", "sys"]),
         ("mark", &["disk", "entry", "header"]),
         ("names", &[]),
         ("objects", &["address", "carrier", "lock", "names", "segment", "spool"]),
@@ -52,7 +52,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
         ("retention", &["disk", "header", "segment_file", "settings", "summary"]),
         ("segment", &["names", "sys"]),
         ("segment_file", &["block", "disk", "entry", "header"]),
-        ("spool", &["entry", "ring", "segment"]),
+        ("spool", &["entry", "header", "ring", "segment"]),
         (
             "summary",
             &["audit", "checkpoint", "disk", "entry", "fields", "fold", "header", "mark", "settings", "wall"],
@@ -61,7 +61,7 @@ const LAYERS: [&[(&str, &[&str])]; 4] = [
     ],
     &[
         ("args", &["config", "journal", "names"]),
-        ("config", &["address", "decimal", "entry", "exact", "limits", "names", "settings"]),
+        ("config", &["address", "decimal", "entry", "exact", "limits", "names", "settings", "sys"]),
         (
             "daemon",
             &[

@@ -23,7 +23,7 @@ use crate::outages::Outages;
 use crate::presence::Presence;
 use crate::priority;
 use crate::pump::Pump;
-use crate::source::{self, Source, SourceError, Supply};
+use crate::source::{self, Source, Supply};
 use crate::wallclock::{self, Clocks};
 
 /// While lanes are fed, what has become durable is looked for this often.
@@ -158,11 +158,13 @@ impl Converter {
         };
         let settings = Settings {
             capacity: config.spool.capacity,
-            source_id: config.identity_of_source(),
+            source_id: config
+                .identity_of_source()
+                .map_err(|e| Failure::system(format!("cannot find the working directory: {e}")))?,
             period_ps,
             align: config.conv.align,
         };
-        let source = source::open(config).map_err(failure)?;
+        let source = source::open(config).map_err(Failure::from)?;
         priority::set(config.conv.realtime);
         let mut publisher =
             Publisher::start(context.shm.clone(), context.segments(), settings, daemon::nonce())
@@ -269,7 +271,7 @@ impl Converter {
         self.pending.bad = passed.saturating_sub(drops.n);
         self.tick += if self.feed.period_ps > 0 { drops.n } else { 0 };
         if self.feed.source_id == self.settings.source_id {
-            self.source.seek(self.index / self.columns as u64).map_err(failure)?;
+            self.source.seek(self.index / self.columns as u64).map_err(Failure::from)?;
         }
         self.begun = true;
         self.missed.down += self.miss_ticks(sys::monotonic_ns(), self.late_max_ns).missed;
@@ -422,7 +424,7 @@ impl Converter {
             return Ok(Err(Next::End));
         }
         let wanted = n * self.columns as usize;
-        match self.source.fill(&mut self.values[..wanted]).map_err(failure)? {
+        match self.source.fill(&mut self.values[..wanted]).map_err(Failure::from)? {
             Supply::Rows(taken) => {
                 self.is_read();
                 Ok(Ok(taken))
@@ -687,12 +689,5 @@ impl Converter {
             [late_max, remade, self.woken, p50, p99, down, late, blocked, unread, self.clock_steps, silent];
         let counters = [&since_epoch[..], &of_this_life].concat();
         self.publisher.page().set_counters(&counters);
-    }
-}
-
-fn failure(e: SourceError) -> Failure {
-    match e {
-        SourceError::Read { .. } => Failure::system(e),
-        _ => Failure::config(e),
     }
 }

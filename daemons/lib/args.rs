@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a wrong configuration; the daemon is not restarted.
 pub const EXIT_CONFIG: u8 = 78;
+/// Exit code: the system refused something.
+pub const EXIT_SYSTEM: u8 = 71;
 
 /// Where the configurations of this machine's pipelines are: `pipeline.toml`, and `NAME.toml` of the others.
 pub const CONFIG_DIR: &str = "/etc/ipc-pipeline";
@@ -65,8 +67,11 @@ pub enum ArgsError {
 
 impl ArgsError {
     /// The exit code for it.
-    pub const fn exit_code(&self) -> u8 {
-        EXIT_CONFIG
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ArgsError::Config(faults) if faults.is_momentary() => EXIT_SYSTEM,
+            _ => EXIT_CONFIG,
+        }
     }
 }
 

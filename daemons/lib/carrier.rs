@@ -49,7 +49,11 @@ pub struct CarrierError {
 
 impl CarrierError {
     fn new(what: &'static str, object: impl ToString, why: impl Into<io::Error>) -> CarrierError {
-        CarrierError { what, object: object.to_string(), why: why.into(), remedy: String::new() }
+        let why = why.into();
+        let strange =
+            [Errno::ISDIR, Errno::LOOP].map(|e| Some(e.raw_os_error())).contains(&why.raw_os_error());
+        let remedy = if strange { "; remove what is there" } else { "" };
+        CarrierError { what, object: object.to_string(), why, remedy: remedy.into() }
     }
 
     /// What to do about it.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+pub use crate::args::EXIT_SYSTEM;
 use crate::args::{self, CommonArgs, EXIT_CONFIG, EXIT_USAGE};
 use crate::carrier::CarrierError;
 use crate::config::{ChannelConfig, Config};
@@ -38,8 +39,6 @@ pub const EXIT_UNREAD: u8 = 74;
 pub const EXIT_OBJECT: u8 = 69;
 /// Exit code: a bug of ours (a panic).
 pub const EXIT_BUG: u8 = 70;
-/// Exit code: the system refused something.
-pub const EXIT_SYSTEM: u8 = 71;
 /// Exit code: this instance already has such a daemon.
 pub const EXIT_SECOND: u8 = 75;
 

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -223,7 +223,7 @@ impl DirDisk {
         let fail = |e: Errno| DirError::Lock { path: path.clone(), source: e.into() };
         let file = fs::openat(&self.dir, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(fail)?;
         self.hand_over(&file).map_err(fail)?;
-        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match retry_on_intr(|| fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => Ok(DirLock { _file: file }),
             Err(Errno::WOULDBLOCK) => Err(DirError::Busy { path }),
             Err(e) => Err(fail(e)),
@@ -253,11 +253,15 @@ impl DirDisk {
     }
 
     /// Does `name` still name this open file?
-    pub fn is_still(&self, name: &str, file: &File) -> bool {
+    ///
+    /// # Errors
+    /// The system does not tell now, which is no sign that somebody has removed it.
+    pub fn is_still(&self, name: &str, file: &File) -> io::Result<bool> {
         let named = fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
         match (named, fs::fstat(file)) {
-            (Ok(a), Ok(b)) => (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino),
-            _ => false,
+            (Ok(a), Ok(b)) => Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)),
+            (Err(e), _) | (_, Err(e)) if crate::sys::is_momentary(&e.into()) => Err(e.into()),
+            _ => Ok(false),
         }
     }
 
@@ -329,7 +333,7 @@ impl Disk for DirDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        Ok(fs::fsync(&self.dir)?)
+        Ok(retry_on_intr(|| fs::fsync(&self.dir))?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

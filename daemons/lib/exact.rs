@@ -149,6 +149,9 @@ impl Conversion {
     }
 
     fn limit(&self, value: &Decimal, back: &Decimal, is_high: bool) -> Option<Limit> {
+        if self.scale.digits == 0 {
+            return None; // all codes have one value
+        }
         let [begin, end] = [&Decimal::ZERO, back].map(|back| self.codes_around(value, back));
         if is_high == self.is_rising() {
             Limit::above(begin.0.try_into().ok()?, end.0.try_into().ok()?)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::publisher::REST_NS;
+use crate::sys;
 
 /// A held lock; let go when dropped, or when the process dies.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Lock {
                     let young = age < FOUND_OUT;
                     std::thread::sleep(FOUND_OUT.saturating_sub(age));
                     let lock = Lock { file, path: path.into(), young };
-                    if lock.is_current() {
+                    if lock.leads_to_it().map_err(unusable)? {
                         return Ok(lock);
                     }
                 }
@@ -74,10 +75,18 @@ impl Lock {
     }
 
     /// Does the path still lead to the locked file? If not, somebody else may hold the lock of the same name: the
-    /// holder must end.
+    /// holder must end. What the system does not tell now is asked again at the next look.
     pub fn is_current(&self) -> bool {
-        let at_path = std::fs::symlink_metadata(&self.path);
-        matches!((self.file.metadata(), at_path), (Ok(a), Ok(b)) if a.ino() == b.ino() && a.dev() == b.dev())
+        self.leads_to_it().unwrap_or_else(|e| sys::is_momentary(&e))
+    }
+
+    fn leads_to_it(&self) -> io::Result<bool> {
+        let at_path = match std::fs::symlink_metadata(&self.path) {
+            Err(e) if !sys::is_momentary(&e) => return Ok(false),
+            found => found?,
+        };
+        let held = self.file.metadata()?;
+        Ok((held.ino(), held.dev()) == (at_path.ino(), at_path.dev()))
     }
 
     /// Was the file so new when it was locked that it may replace one whose holder still lives?

@@ -175,8 +175,9 @@ fn open_segment<'a>(
     segment: Segment,
 ) -> Result<Option<&'a SegmentFile<File>>, DiskError> {
     let name = segment.name();
-    let keep =
-        open.as_ref().is_some_and(|kept| kept.segment() == segment && disk.is_still(&name, kept.file()));
+    let keep = open
+        .as_ref()
+        .is_some_and(|kept| kept.segment() == segment && disk.is_still(&name, kept.file()).unwrap_or(false));
     if !keep {
         *open = match SegmentFile::open(disk, segment) {
             Ok(file) => Some(file),

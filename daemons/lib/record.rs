@@ -190,7 +190,8 @@ impl Record<DirDisk> {
 
     /// Does the segment that is written still have its name in the directory, or has somebody removed it?
     pub fn is_in_place(&self) -> bool {
-        self.disk.is_still(&self.last.segment.name(), &self.last.file)
+        // Who is not told now asks again behind the next commit.
+        self.disk.is_still(&self.last.segment.name(), &self.last.file).unwrap_or(true)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::entry::{self, Entry, LEN, Reason, WORDS};
+use crate::header::SEQ_LIMIT;
 use crate::ring::{self, Producer, Ring};
 use crate::segment::Memory;
 
@@ -135,7 +136,7 @@ impl Header {
         let sane = header.capacity.is_power_of_two()
             && (CAPACITY_MIN..=CAPACITY_MAX).contains(&header.capacity)
             && header.epoch > 0
-            && header.base > 0;
+            && (1..SEQ_LIMIT).contains(&header.base);
         (same && sane).then_some(header)
     }
 }
@@ -264,7 +265,8 @@ impl<M: Memory> SpoolWriter<M> {
         let header = Header::load(words)?;
         let ring = ring(words, header.capacity);
         let (head, tail) = (ring.head.load(Ordering::Acquire), ring.tail.load(Ordering::Acquire));
-        let coherent = tail <= head && head - tail <= header.capacity && head >= header.base + 2;
+        let coherent = tail <= head && head - tail <= header.capacity;
+        let coherent = coherent && (header.base + 2..SEQ_LIMIT).contains(&head);
         if !coherent || tail.saturating_add(1) < header.base || words[RETIRED].load(Ordering::Acquire) != 0 {
             return None;
         }

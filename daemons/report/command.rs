@@ -85,7 +85,7 @@ impl Runner {
         if config.command.is_empty() {
             return Ok(None);
         }
-        check(config).map_err(Failure::config)?;
+        check(config)?;
         let plan = Plan {
             command: config.command.clone(),
             limit: config.command_limit,
@@ -103,7 +103,7 @@ impl Runner {
     /// # Errors
     /// There is no such program; then nothing has changed.
     pub fn change(&self, config: &ReportConfig) -> Result<(), String> {
-        check(config)?;
+        check(config).map_err(|failure| failure.text)?;
         let mut plan = self.shared.plan();
         (plan.command, plan.limit) = (config.command.clone(), config.command_limit);
         Ok(())
@@ -152,12 +152,14 @@ impl Runner {
 }
 
 /// The program must be there.
-fn check(config: &ReportConfig) -> Result<(), String> {
-    match config.command.first() {
-        Some(name) if !program::can_be_found(name) => {
-            Err(format!("report.command: there is no program {name:?}; install it, or name another one"))
-        }
-        _ => Ok(()),
+fn check(config: &ReportConfig) -> Result<(), Failure> {
+    let Some(name) = config.command.first() else { return Ok(()) };
+    match program::can_be_found(name) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::config(format!(
+            "report.command: there is no program {name:?}; install it, or name another one"
+        ))),
+        Err(e) => Err(Failure::system(format!("report.command: cannot look for the program {name:?}: {e}"))),
     }
 }
 

@@ -7,7 +7,7 @@ use ipc_pipeline::entry::Entry;
 use ipc_pipeline::fold::Fold;
 
 use crate::directory::{Told, Watch, in_memory};
-use crate::life::{Life, boundaries};
+use crate::life::{Life, boundaries, dice};
 
 /// Entries from one checkpoint to the next.
 const APART: usize = 10;
@@ -68,7 +68,7 @@ fn checkpoints_can_be_killed_anywhere() {
     let (dir, told) = (in_memory(), Told::new());
     let all = checkpoints(2 + boundaries() as usize / 250);
     let mut watch = Watch::new(dir.path());
-    let (mut n, mut lives, mut random) = (0, 0, fastrand::Rng::with_seed(6));
+    let (mut n, mut lives, mut random) = (0, 0, dice(6));
     while n < 2 * boundaries() {
         lives += 1;
         let mut life = Life::start(|| stat(dir.path(), &told, &all));

@@ -1,15 +1,23 @@
 //! A process of our own, stopped between any two of its instructions.
 #![allow(unsafe_code)] // fork, ptrace, _exit: said at each block
 
+use crate::scale;
+
 /// Instruction boundaries judged by each test; `T2_BOUNDARIES` sets another number.
 pub fn boundaries() -> u64 {
-    std::env::var("T2_BOUNDARIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
+    scale::size("T2_BOUNDARIES", [100_000, 2_500_000, 25_000_000])
+}
+
+/// Dice that start at `usual`, or where `T2_SEED` says.
+pub fn dice(usual: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(scale::seed_or("T2_SEED", usual))
 }
 
 /// One life of a role. Dropping it is SIGKILL.
 pub struct Life {
     pid: libc::pid_t,
     ended: bool,
+    steps: u64,
 }
 
 impl Life {
@@ -25,7 +33,7 @@ impl Life {
                 let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
                 libc::_exit(if ended.is_ok() { 0 } else { 70 });
             }
-            let life = Life { pid, ended: false };
+            let life = Life { pid, ended: false, steps: 0 };
             life.wait();
             life
         }
@@ -45,6 +53,7 @@ impl Life {
         let status = self.wait();
         if libc::WIFSTOPPED(status) {
             assert_eq!(libc::WSTOPSIG(status), libc::SIGTRAP, "the child met a signal");
+            self.steps += 1;
             return true;
         }
         self.ended = true;
@@ -63,5 +72,6 @@ impl Drop for Life {
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
             self.wait();
         }
+        scale::tally(self.steps, None);
     }
 }

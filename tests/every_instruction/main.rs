@@ -9,4 +9,6 @@ mod checkpoint;
 mod directory;
 mod life;
 mod record;
+#[path = "../scale.rs"]
+mod scale;
 mod spool;

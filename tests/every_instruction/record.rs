@@ -15,7 +15,7 @@ use ipc_pipeline::reader::RecordReader;
 use ipc_pipeline::record::{Record, Recovered, Settings};
 
 use crate::directory::{Told, Watch, copy, in_memory};
-use crate::life::{Life, boundaries};
+use crate::life::{Life, boundaries, dice};
 
 /// Entries in a segment, and in an epoch: few, and with no common divisor, so that they meet in every way.
 pub const SEGMENT: u64 = 8;
@@ -185,7 +185,7 @@ fn lives(instructions: u64, mut changes: impl FnMut() -> u64, torn: bool) -> u64
         log(dir.path(), &told, 0, 2 * EPOCH); // something to recover
     }
     let mut watch = Watch::new(dir.path());
-    let mut random = fastrand::Rng::with_seed(5);
+    let mut random = dice(5);
     let (mut n, mut life, mut end) = (0, 0, 0);
     while n < instructions {
         life += 1;
@@ -220,6 +220,6 @@ fn a_record_can_be_killed_anywhere() {
 /// These lives end in recovery or soon after it.
 #[test]
 fn recovery_can_be_killed_anywhere() {
-    let mut random = fastrand::Rng::with_seed(6);
+    let mut random = dice(6);
     lives(8 * boundaries(), || random.u64(0..7), true);
 }

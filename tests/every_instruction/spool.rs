@@ -9,7 +9,7 @@ use ipc_pipeline::publisher::{LOOK_NS, Publisher, SegmentNames, Settings};
 use ipc_pipeline::segment::{Access, Memory, SHM, Segments, Shm};
 use ipc_pipeline::spool::{Drops, Feed, Header, SpoolReader, SpoolWriter};
 
-use crate::life::{Life, boundaries};
+use crate::life::{Life, boundaries, dice};
 
 const CAPACITY: u64 = 256;
 const LOG_ID: u64 = 77;
@@ -233,7 +233,7 @@ fn the_next_life_goes_on_after_real_kills() {
     let spool = Shm::of(&ipc_pipeline::names::Names::for_user(Some("test")).unwrap())
         .open(&names.0.spool, Access::Read)
         .unwrap();
-    let (mut n, mut lives, mut random) = (0, 0, fastrand::Rng::with_seed(2));
+    let (mut n, mut lives, mut random) = (0, 0, dice(2));
     while n < boundaries() {
         lives += 1;
         let mut w = writer(&names);
@@ -260,7 +260,7 @@ fn creating_and_remaking_can_be_killed_anywhere() {
     log.set_durable(0);
     log.set_identity(LOG_ID, 0);
     let (mut judge, mut granted, mut n, mut lives) = (Judge::default(), 0, 0, 0);
-    let mut random = fastrand::Rng::with_seed(3);
+    let mut random = dice(3);
     let mut current: Option<(u64, <Shm as Segments>::Mem)> = None;
     let mut conv = PeerPage::new(shm.clone(), &names.0.pages[0], 0);
     // A life that begins an epoch takes some 200,000 instructions: page and spool are looked at, made and made again.

@@ -161,6 +161,11 @@ impl Pipeline {
         stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with(['Z', 'X']))
     }
 
+    /// The process of this role, if it was started and not yet waited for.
+    pub fn pid(&self, role: Role) -> Option<i32> {
+        self.children[role as usize].as_ref().map(|child| child.id() as i32)
+    }
+
     pub fn signal(&self, role: Role, signal: Signal) {
         if let Some(child) = &self.children[role as usize] {
             let pid = Pid::from_raw(child.id() as i32).unwrap();
@@ -179,10 +184,28 @@ impl Pipeline {
         }
     }
 
-    /// SIGTERM: it must leave with status 0 within `bound`.
-    pub fn stop(&mut self, role: Role, bound: Duration) {
+    /// SIGTERM, and no wait.
+    pub fn ask_to_stop(&mut self, role: Role) {
         self.stopping[role as usize] = true;
         self.signal(role, Signal::TERM);
+    }
+
+    /// Was it asked to stop, in its present or last life?
+    pub fn is_asked_to_stop(&self, role: Role) -> bool {
+        self.stopping[role as usize]
+    }
+
+    /// If it has ended: how. The caller judges that.
+    pub fn take_dead(&mut self, role: Role) -> Option<ExitStatus> {
+        if !self.is_running(role) || !self.is_dead(role) {
+            return None;
+        }
+        self.children[role as usize].take().map(|mut child| child.wait().unwrap())
+    }
+
+    /// SIGTERM: it must leave with status 0 within `bound`.
+    pub fn stop(&mut self, role: Role, bound: Duration) {
+        self.ask_to_stop(role);
         let start = Instant::now();
         while self.is_running(role) {
             self.reap();

@@ -4,8 +4,10 @@ use super::Role;
 use crate::checker::{Alarms, More, Published, crc};
 use std::fmt;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
 /// Where an instance has its segments.
 #[derive(Clone)]
@@ -44,7 +46,8 @@ fn word(file: &File, at: u64) -> Option<u64> {
 
 /// Open a segment whose first 64 bytes are whole.
 fn open(path: &Path, magic: &[u8; 8]) -> Option<(File, [u8; 64])> {
-    let file = File::open(path).ok()?;
+    // Where a FIFO stands under the name, opening it must not wait for its other end.
+    let file = File::options().read(true).custom_flags(NONBLOCK).open(path).ok()?;
     let mut h = [0; 64];
     file.read_exact_at(&mut h, 0).ok()?;
     let sealed = u32::from_le_bytes(h[60..].try_into().unwrap()) == crc(&h[..60]);

@@ -16,6 +16,8 @@ mod machine;
 mod package;
 mod reload;
 mod sandbox;
+#[path = "../scale.rs"]
+mod scale;
 mod scenes;
 mod storm;
 
@@ -65,7 +67,8 @@ fn stop(m: &mut Machine) -> checker::Report {
     report
 }
 
-/// How much of something: `usual`, or with `IPC_PIPELINE_SIZE=nightly` as much as `nightly`.
-fn size(usual: usize, nightly: usize) -> usize {
-    if std::env::var("IPC_PIPELINE_SIZE").is_ok_and(|size| size == "nightly") { nightly } else { usual }
+/// How much of something: `usual`, or as much as `more` at night and before a release.
+fn size(usual: usize, more: usize) -> usize {
+    let [usual, more] = [usual, more].map(|n| n as u64);
+    scale::size("SYSTEMD_SIZE", [usual, more, more]) as usize
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
-use crate::{FAST, ROLES, on_both, size, start, stop, unit};
+use crate::{FAST, ROLES, on_both, scale, start, stop, unit};
 
 /// In this time there is a new process: what the issue promises of nine in ten faults. The rest may have met a machine that had
 /// no processor for them; their worst is printed.
@@ -49,8 +49,8 @@ fn kills_freezes_and_reexecutions_change_nothing() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
         start(&mut m, FAST);
-        let mut random = fastrand::Rng::with_seed(4);
-        let (mut outcomes, cycles) = (Vec::new(), size(150, 1_500));
+        let mut random = fastrand::Rng::with_seed(scale::seed_or("STORM_SEED", 4));
+        let (mut outcomes, cycles) = (Vec::new(), scale::size("STORM_KILLS", [150, 5_000, 50_000]) as usize);
         for cycle in 0..cycles {
             let kind = match cycle % 10 {
                 4 | 9 => Fault::Freeze,
@@ -72,5 +72,6 @@ fn kills_freezes_and_reexecutions_change_nothing() {
         );
         let report = stop(&mut m);
         assert_eq!(report.epochs, 1, "no fault costs the grid its place");
+        scale::tally(cycles as u64, Some(worst));
     });
 }

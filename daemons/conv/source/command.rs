@@ -51,8 +51,10 @@ impl Command {
     /// row is wanted.
     pub fn new(command: &[String], format: &LineFormat, decimals: &[u8]) -> Result<Command, SourceError> {
         let name = command.first().cloned().unwrap_or_default();
-        if !program::can_be_found(&name) {
-            return Err(SourceError::NoProgram { name });
+        match program::can_be_found(&name) {
+            Ok(true) => {}
+            Ok(false) => return Err(SourceError::NoProgram { name }),
+            Err(why) => return Err(SourceError::Read { path: name, why }),
         }
         Ok(Command {
             command: command.to_vec(),

@@ -3,20 +3,22 @@
 
 mod aside;
 mod command;
-mod hwmon;
-mod iio;
+pub mod hwmon;
+pub mod iio;
 mod lines;
 mod poll;
 mod quiet;
 mod random;
 mod replay;
 mod rows;
-mod sensors;
+pub mod sensors;
 mod wave;
 
 use std::time::Duration;
 
 use ipc_pipeline::config::{Config, Rate, SourceConfig};
+use ipc_pipeline::daemon::Failure;
+use ipc_pipeline::sys;
 
 use aside::Aside;
 use command::Command;
@@ -86,6 +88,17 @@ pub enum SourceError {
     },
 }
 
+impl From<SourceError> for Failure {
+    /// What the system refused only for now is worth a new start; anything else somebody must mend first.
+    fn from(e: SourceError) -> Failure {
+        match &e {
+            SourceError::Read { .. } => Failure::system(e),
+            SourceError::Unusable { why, .. } if sys::is_momentary(why) => Failure::system(e),
+            _ => Failure::config(e),
+        }
+    }
+}
+
 /// Something that gives rows of samples, one for each tick: a sample of each channel, in their order.
 pub trait Source {
     /// Goes to row `row`, from 0, as far as the source can: a pipe goes on wherever it is.
@@ -132,4 +145,20 @@ pub fn open(config: &Config) -> Result<Box<dyn Source>, SourceError> {
         }
         SourceConfig::Replay { path, speed, .. } => Box::new(Replay::open(path, *speed, &decimals)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_new_start_may_mend_is_started_again() {
+        let code = |errno| {
+            let why = std::io::Error::from_raw_os_error(errno);
+            Failure::from(SourceError::Unusable { path: "in.txt".into(), why }).code
+        };
+        let (missing, forbidden, device_fails, no_memory, no_descriptor) = (2, 13, 5, 12, 24);
+        assert_eq!([missing, forbidden].map(code), [78, 78]);
+        assert_eq!([device_fails, no_memory, no_descriptor].map(code), [71, 71, 71]);
+    }
 }

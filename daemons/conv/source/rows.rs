@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -152,16 +152,18 @@ fn read_now(input: &mut Input, buffer: &mut Vec<u8>) -> io::Result<Option<usize>
     }
     let old = buffer.len();
     buffer.resize(old + CHUNK, 0);
-    let result = match input {
-        Input::File(file) | Input::Fifo(file) | Input::Program(file) => file.read(&mut buffer[old..]),
+    let fd = match &*input {
+        Input::File(file) | Input::Fifo(file) | Input::Program(file) => file.as_fd(),
         // not through std's buffer: poll cannot see what is in there
-        Input::Stdin(stdin) => rustix::io::read(stdin.as_fd(), &mut buffer[old..]).map_err(io::Error::from),
+        Input::Stdin(stdin) => stdin.as_fd(),
     };
+    // Of a file "nothing now" would be taken for its end.
+    let result = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut buffer[old..]));
     buffer.truncate(old + result.as_ref().map_or(0, |n| *n));
     match result {
         Ok(n) => Ok(Some(n)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-        Err(e) => Err(e),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Fault {
 pub struct Faults {
     file: Option<String>,
     list: Vec<Fault>,
+    momentary: bool,
 }
 
 impl Faults {
@@ -54,7 +55,17 @@ impl Faults {
         }
         list.sort();
         list.dedup();
-        Faults { file, list }
+        Faults { file, list, momentary: false }
+    }
+
+    /// The file could not be read; `momentary`: this may be otherwise the next time.
+    pub(super) fn unread(file: Option<String>, fault: Fault, momentary: bool) -> Faults {
+        Faults { momentary, ..Faults::new(file, vec![fault]) }
+    }
+
+    /// Is perhaps nothing wrong with the configuration, and only the system refused to read it for now?
+    pub fn is_momentary(&self) -> bool {
+        self.momentary
     }
 
     /// The single faults.

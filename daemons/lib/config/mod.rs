@@ -19,6 +19,7 @@ use crate::address::Address;
 use crate::decimal::Decimal;
 use crate::names::Role;
 use crate::settings::Settings;
+use crate::sys;
 use document::Document;
 use std::io::Read;
 use std::path::Path;
@@ -325,7 +326,7 @@ impl Config {
         let whole = |text| Fault { place: Place::Whole, key: String::new(), text };
         let text = match path.map(read_file).transpose() {
             Ok(text) => text.unwrap_or_default(),
-            Err(text) => return Err(Faults::new(name, vec![whole(text)])),
+            Err((text, momentary)) => return Err(Faults::unread(name, whole(text), momentary)),
         };
         read::config(Document::read(&text, sets)).map_err(|faults| Faults::new(name, faults))
     }
@@ -346,9 +347,16 @@ impl Config {
     /// directory but not resolved further.
     ///
     /// Frozen: records hold it, and a source with another number does not go on where this one ended.
-    pub fn identity_of_source(&self) -> u64 {
-        // Without a working directory a relative path stands for itself.
-        self.identity_in(&std::env::current_dir().unwrap_or_default())
+    ///
+    /// # Errors
+    /// The working directory cannot be asked for now.
+    pub fn identity_of_source(&self) -> std::io::Result<u64> {
+        let directory = match std::env::current_dir() {
+            // Without a working directory a relative path stands for itself.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => PathBuf::new(),
+            asked => asked?,
+        };
+        Ok(self.identity_in(&directory))
     }
 }
 
@@ -362,18 +370,20 @@ pub fn show_duration(duration: Duration) -> String {
     units::show_duration(duration)
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
+/// Its text; or what is wrong, and whether that is only so for a moment.
+fn read_file(path: &Path) -> Result<String, (String, bool)> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path);
-    file.and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read this file: {error}; name another one with --config"))?;
+    file.and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)).map_err(|error| {
+        let text = format!("cannot read this file: {error}; name another one with --config");
+        (text, sys::is_momentary(&error))
+    })?;
     if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(
-            "is larger than 64 KiB, so surely no configuration; name another one with --config".to_owned()
-        );
+        let text = "is larger than 64 KiB, so surely no configuration; name another one with --config";
+        return Err((text.to_owned(), false));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| format!("is no UTF-8 text from byte {} on", error.utf8_error().valid_up_to() + 1))
+    let not_utf8 = |byte| format!("is no UTF-8 text from byte {byte} on");
+    String::from_utf8(bytes).map_err(|error| (not_utf8(error.utf8_error().valid_up_to() + 1), false))
 }
 
 #[cfg(test)]

@@ -345,7 +345,7 @@ fn identities_are_frozen() {
     assert_eq!(lines("./ecg.txt", 0, OnBad::Skip), LINES_ECG);
     assert_eq!(lines("/data//ecg.txt", 0, OnBad::Stop), LINES_ECG);
     assert_ne!(lines("ecg.txt", 1, OnBad::Stop), LINES_ECG);
-    assert_eq!(Config::default().identity_of_source(), RANDOM_NONE);
+    assert_eq!(Config::default().identity_of_source().unwrap(), RANDOM_NONE);
     for (sets, identity) in IDENTITIES {
         let config = good("", &sets.split('|').collect::<Vec<_>>());
         assert_eq!(config.identity_in(Path::new("/data")), identity, "{sets}");
@@ -434,3 +434,11 @@ const IDENTITIES: [(&str, u64); 8] = [
     ("source.kind=iio|source.sensors=a@d/b|source.root=x", 0x6fd4_e9a5_b0a2),
     ("source.kind=replay|source.path=/r|channel.decimals=2", 0x75fa_5278_f41c),
 ];
+
+/// Nothing is wrong with a configuration that the system does not read to us now: a service manager shall try again.
+#[test]
+fn a_file_that_cannot_be_read_now_may_be_read_later() {
+    let is_momentary = |path| Config::load(Some(Path::new(path)), &[]).unwrap_err().is_momentary();
+    assert!(is_momentary("/proc/self/mem"), "reading at 0 gives EIO");
+    assert!(!is_momentary("/nowhere/pipeline.toml"));
+}

@@ -31,6 +31,25 @@ use rustix::time::{ClockId, Timespec};
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!("the shared formats are little-endian and their 64-bit words need 64-bit atomic stores");
 
+/// Was something refused that may be granted the next time - no memory, descriptor or space left, a device that fails? Everything
+/// else somebody must change first.
+pub fn is_momentary(error: &io::Error) -> bool {
+    let momentary = [
+        Errno::AGAIN,
+        Errno::DQUOT,
+        Errno::INTR,
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::NOSPC,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| momentary.contains(&errno))
+}
+
 /// A whole file of shared memory, mapped for the life of the value.
 pub struct Map {
     raw: MmapRaw,

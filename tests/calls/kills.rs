@@ -1,14 +1,9 @@
-//! T3: each daemon is killed at its n-th system call (strace does it), over shared memory and over each kind of carrier that
-//! lives in the kernel. Then it starts again, must make progress, and at the end everything is judged.
-//!
-//! `T3_KILLS` chooses how many n each role gets on each carrier, `T3_SEED` which.
-#![forbid(unsafe_code)]
+//! Each daemon is killed at its n-th system call, over shared memory and over each kind of carrier that lives in the kernel. Then
+//! it starts again, and must make progress.
 
-mod checker;
-mod harness;
-
+use crate::harness::{Pipeline, Role, all_edges};
+use crate::number;
 use fastrand::Rng;
-use harness::{Pipeline, Role, all_edges};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,10 +14,6 @@ const PATIENCE: Duration = Duration::from_millis(400);
 const CALLS: u32 = 500;
 /// So many calls every daemon makes before it can rest.
 const CALLS_SURE: u32 = 60;
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("T3_* are numbers"))
-}
 
 fn kills_over(carrier: &str) {
     let seed = number("T3_SEED", fastrand::u64(..1_000_000));
