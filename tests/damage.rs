@@ -8,6 +8,7 @@
 
 mod checker;
 mod harness;
+mod scale;
 
 use harness::{Foreground, Pipeline, Role, process, signal_pid, wait_until};
 use rustix::process::Signal;
@@ -27,7 +28,7 @@ const STUCK: Duration = Duration::from_secs(1);
 const BOUND: Duration = Duration::from_secs(30);
 const LINES: u64 = 30_000;
 /// Cells that `make test` tries.
-const SAMPLE: usize = 45;
+const SAMPLES: [u64; 3] = [45, 10_000, 10_000];
 /// Pipelines at a time.
 const SIDE_BY_SIDE: usize = 2;
 const CONFIG: &str = "[conv]\nrate = \"20 kHz\"\nmax_late = \"1h\"\n[spool]\ncapacity = 1024\n[log]\nsync = \"5ms\"\n\
@@ -470,7 +471,7 @@ fn chosen(dice: &mut fastrand::Rng) -> Vec<Cell> {
     let mut cells = cells();
     dice.shuffle(&mut cells);
     match std::env::var("DAMAGE_CELLS").as_deref() {
-        Err(_) => cells.truncate(SAMPLE),
+        Err(_) => cells.truncate(scale::usual(SAMPLES) as usize),
         Ok("all") => {}
         Ok(text) => match text.parse() {
             Ok(number) => cells.truncate(number),
@@ -482,9 +483,9 @@ fn chosen(dice: &mut fastrand::Rng) -> Vec<Cell> {
 
 #[test]
 fn every_object_in_every_way_at_every_time() {
-    let seed = std::env::var("DAMAGE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seed = scale::seed("DAMAGE_SEED");
     let cells = chosen(&mut fastrand::Rng::with_seed(seed));
-    eprintln!("DAMAGE_SEED={seed}: {} cells", cells.len());
+    eprintln!("{} cells", cells.len());
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -500,6 +501,7 @@ fn every_object_in_every_way_at_every_time() {
     });
     let results = results.into_inner().unwrap();
     print_table(&results);
+    scale::tally(results.len() as u64, None);
     let bad: Vec<String> = results.iter().filter(|(_, o)| o.is_none()).map(|(cell, _)| show(*cell)).collect();
     assert!(bad.is_empty(), "{} of {} cells: {}", bad.len(), results.len(), bad.join(" "));
 }

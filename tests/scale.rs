@@ -11,13 +11,18 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How much: what the variable `name` says, or else this much in CI, at night and before a release.
-pub fn size(name: &str, [ci, nightly, release]: [u64; 3]) -> u64 {
-    number(name).unwrap_or_else(|| match env::var("IPC_PIPELINE_SIZE").as_deref() {
+pub fn size(name: &str, sizes: [u64; 3]) -> u64 {
+    number(name).unwrap_or_else(|| usual(sizes))
+}
+
+/// The same without a variable of its own.
+pub fn usual([ci, nightly, release]: [u64; 3]) -> u64 {
+    match env::var("IPC_PIPELINE_SIZE").as_deref() {
         Err(_) | Ok("" | "ci") => ci,
         Ok("nightly") => nightly,
         Ok("release") => release,
         Ok(other) => panic!("IPC_PIPELINE_SIZE={other}: there are ci, nightly and release"),
-    })
+    }
 }
 
 /// Where the dice start: what the variable `name` says, or the common one; else another seed each time. It is printed.

@@ -290,6 +290,23 @@ fn every_seeded_bug_applies_and_names_its_test() {
     assert_none(faults, "make these patches anew for the code as it is now");
 }
 
+/// The Makefile names each suite: one that it forgot would never run.
+#[test]
+fn every_suite_is_run() {
+    let (makefile, manifest) = (text_of(&root().join("Makefile")), text_of(&root().join("Cargo.toml")));
+    let joined = makefile.replace("\\\n", " ");
+    let mut named: Vec<&str> = ["SIDE_BY_SIDE = ", "ALONE = "]
+        .into_iter()
+        .flat_map(|list| joined.lines().find_map(|line| line.strip_prefix(list)).unwrap().split_whitespace())
+        .chain(["systemd", "vm"])
+        .collect();
+    let mut there: Vec<&str> =
+        manifest.split("[[test]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    named.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(named, there);
+}
+
 #[test]
 fn every_configuration_loads() {
     let mut faults = Vec::new();

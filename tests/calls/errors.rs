@@ -4,7 +4,7 @@
 use crate::checker::{check_accepted, check_record, check_source, check_statistics};
 use crate::deck::{Counts, Deck, Fault};
 use crate::harness::{Page, Pipeline, Role, Witness, all_edges, samples, value};
-use crate::number;
+use crate::scale;
 use crate::tracer::Tracer;
 use fastrand::Rng;
 use std::any::Any;
@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(10);
 /// What has not come to its n-th call by then comes to it when it ends, or never.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Errors on each carrier.
-const ERRORS: u64 = 30;
+const ERRORS: [u64; 3] = [30, 1_200, 20_000];
 /// Errors to one life of a pipeline.
 const ROUND: u64 = 40;
 /// So many found errors are enough.
@@ -224,7 +224,7 @@ fn may_end_so(fault: &Fault, status: ExitStatus, asked: bool) -> bool {
 }
 
 fn errors_over(carrier: &str) {
-    let seed = number("T3_SEED", fastrand::u64(..1_000_000));
+    let seed = scale::seed("T3_SEED");
     eprintln!("{carrier}: T3_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let alone = std::env::var("T3_FAULT").ok();
@@ -233,7 +233,7 @@ fn errors_over(carrier: &str) {
     let mut round = Round::new(carrier);
     let mut deck = Deck::new(round.survey(), &std::env::var("T3_ONLY").unwrap_or_default());
     round.finish();
-    let mut left = alone.as_ref().map_or(number("T3_ERRORS", ERRORS), |_| 1);
+    let mut left = alone.as_ref().map_or(scale::size("T3_ERRORS", ERRORS), |_| 1);
     while left > 0 {
         let mut last = None;
         let life = catch_unwind(AssertUnwindSafe(|| {
@@ -255,6 +255,7 @@ fn errors_over(carrier: &str) {
     }
     show(carrier, &rows);
     eprintln!("{carrier}: {absent} calls were never made, {} different errors in all", deck.len());
+    scale::tally(rows.iter().map(|row| row.tried).sum(), rows.iter().map(|row| row.worst).max());
     assert!(found.is_empty(), "{} errors found, T3_SEED={seed}:\n{}", found.len(), found.join("\n"));
 }
 

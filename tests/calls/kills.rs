@@ -2,7 +2,7 @@
 //! it starts again, and must make progress.
 
 use crate::harness::{Pipeline, Role, all_edges};
-use crate::number;
+use crate::scale;
 use fastrand::Rng;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const CALLS: u32 = 500;
 const CALLS_SURE: u32 = 60;
 
 fn kills_over(carrier: &str) {
-    let seed = number("T3_SEED", fastrand::u64(..1_000_000));
+    let seed = scale::seed("T3_SEED");
     eprintln!("{carrier}: T3_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let mut p = Pipeline::of_lines(
@@ -26,7 +26,8 @@ fn kills_over(carrier: &str) {
     p.start_all();
     p.wait_for("it runs", BOUND, |p| p.folded() > 10);
     let (mut last, mut late) = (Role::ALL.map(|_| CALLS), 0);
-    for _ in 0..number("T3_KILLS", 25) {
+    let kills = scale::size("T3_KILLS", [25, 400, 4_000]);
+    for _ in 0..kills {
         for role in Role::ALL {
             let last = &mut last[role as usize];
             while !kill_at(&mut p, role, rng.u32(1..=*last)) {
@@ -51,6 +52,7 @@ fn kills_over(carrier: &str) {
     [Role::Log, Role::Stat, Role::Report].into_iter().for_each(|r| p.stop(r, BOUND));
     p.remove_objects();
     p.assert_nothing_left();
+    scale::tally(4 * kills, None);
     eprintln!(
         "{carrier}: {late} more were killed where they rested, {} entries; calls up to {last:?}",
         report.last

@@ -13,9 +13,6 @@ mod errors;
 mod harness;
 mod kills;
 mod possible;
+#[path = "../scale.rs"]
+mod scale;
 mod tracer;
-
-/// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("T3_* are numbers"))
-}

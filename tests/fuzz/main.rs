@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod mutate;
+#[path = "../scale.rs"]
+mod scale;
 mod targets;
 
 // Readers that stand in the programs and not in the library.
@@ -27,13 +29,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use targets::{TARGETS, Target};
 
-/// Time for each target, if `FUZZ_RUNS` does not say a number.
-const SHARE: Duration = Duration::from_secs(2);
+/// Seconds for each target, if `FUZZ_RUNS` does not say a number.
+const SECONDS: [u64; 3] = [2, 150, 3_600];
 
 fn main() -> ExitCode {
-    let (seed, runs) = (number("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..)), number("FUZZ_RUNS"));
+    let seed = scale::seed("FUZZ_SEED");
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    println!("FUZZ_SEED={seed}");
     // A panic is caught and said with the input that made it.
     panic::set_hook(Box::new(|panic| {
         println!("{}", panic.location().map_or(String::new(), ToString::to_string))
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let mut found = 0;
     for target in chosen {
         found += match files {
-            [] => usize::from(!fuzz(target, seed, runs)),
+            [] => usize::from(!fuzz(target, seed)),
             files => files.iter().filter(|file| !holds(target, &fs::read(file).expect("a file"))).count(),
         };
     }
@@ -56,13 +57,10 @@ fn main() -> ExitCode {
     if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-}
-
 /// Tries corpus, right inputs and mutations; false: something did not hold.
-fn fuzz(target: &Target, seed: u64, runs: Option<u64>) -> bool {
-    let begun = Instant::now();
+fn fuzz(target: &Target, seed: u64) -> bool {
+    let (begun, runs) = (Instant::now(), scale::number("FUZZ_RUNS"));
+    let share = Duration::from_secs(scale::size("FUZZ_SECONDS", SECONDS));
     let kept = corpus(target);
     let pool: Vec<Vec<u8>> = kept.iter().cloned().chain((target.seeds)()).collect();
     let mut dice = fastrand::Rng::with_seed(seed ^ targets::digest(target.name.as_bytes()));
@@ -71,9 +69,10 @@ fn fuzz(target: &Target, seed: u64, runs: Option<u64>) -> bool {
         && std::iter::repeat_with(|| mutate::mutate(&pool, target.words, &mut dice))
             .take_while(|_| {
                 tried += 1;
-                runs.map_or(begun.elapsed() < SHARE, |runs| tried <= runs)
+                runs.map_or(begun.elapsed() < share, |runs| tried <= runs)
             })
             .all(|input| holds(target, &input));
+    scale::tally(tried + pool.len() as u64, None);
     println!("{:16} {:4} kept {tried:9} mutations {:6.1?}", target.name, kept.len(), begun.elapsed());
     all_hold
 }

@@ -70,5 +70,5 @@ fn stop(m: &mut Machine) -> checker::Report {
 /// How much of something: `usual`, or as much as `more` at night and before a release.
 fn size(usual: usize, more: usize) -> usize {
     let [usual, more] = [usual, more].map(|n| n as u64);
-    scale::size("SYSTEMD_SIZE", [usual, more, more]) as usize
+    scale::usual([usual, more, more]) as usize
 }
