@@ -84,7 +84,7 @@ deb: need-rust ## build the Debian package into target/debian (on Debian 12 for 
 	CARGO="$(CARGO)" sh packaging/build.sh target/debian
 	@ls target/debian/*.deb
 
-deb-check: deb ## lintian, installation on Debian 12 and 13, and a second build that must give the same bytes (root)
+deb-check: deb ## lintian and piuparts on Debian 12 and 13, and a second build that must give the same bytes (root)
 	CARGO="$(CARGO)" sh packaging/check.sh target/debian
 
 clean: ## remove what was built; records of pipelines stay

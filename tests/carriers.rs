@@ -453,6 +453,24 @@ fn another_users_connection_over_tcp_is_refused() {
     }
 }
 
+/// Its directory keeps others out; where that is open, the kernel's word on who connects does.
+#[test]
+#[ignore = "needs root, to be another user"]
+fn another_users_connection_to_a_socket_is_refused() {
+    let place = Place::new(Address::Unix);
+    let mut listening = place.listen();
+    let dir = place.names.socket_dir(Role::Log);
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).unwrap();
+    let line = "head -c 64 /dev/zero | socat -u STDIN UNIX-CONNECT:socket,socktype=5";
+    let mut stranger = std::process::Command::new("setpriv");
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", line]).current_dir(&dir);
+    assert!(stranger.status().unwrap().success(), "it was connected");
+    assert_eq!(drain(&mut listening), Vec::<Vec<u8>>::new());
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(place.outlet().send(&message(2, LEN)), Sent::Sent);
+    assert_eq!(drain(&mut listening).concat(), message(2, LEN));
+}
+
 /// A listener that takes no more callers answers none: nobody waits for it, and nothing is said to be sent.
 #[test]
 fn a_listener_that_does_not_answer_holds_nobody_up() {

@@ -139,6 +139,20 @@ fn followers_get_every_sample_once_whatever_dies() {
     );
 }
 
+/// Entries become durable faster than they can be printed.
+#[test]
+fn what_does_not_wait_for_more_ends() {
+    let mut p = Pipeline::new("[source]\nkind = \"random\"\n[conv]\nrate = \"max\"\n[log]\nsync = \"5ms\"\n");
+    p.start_all();
+    p.wait_for("much is durable", BOUND, |p| p.durable() > 100_000);
+    for _ in 0..3 {
+        assert_eq!(p.expect(&["tail", "--once", "-n", "2"], 0).lines().count(), 2);
+    }
+    Role::ALL.into_iter().for_each(|role| p.stop(role, BOUND));
+    p.remove_objects();
+    p.assert_nothing_left();
+}
+
 #[test]
 fn a_follower_ends_when_nobody_reads() {
     let p = Pipeline::of_lines(100_000, &format!("{STEADY}{CHANNEL}"));

@@ -38,6 +38,17 @@ const TMPFS: i64 = 0x0102_1994;
 /// 2024-01-01: a clock before that was never set, ns since 1970.
 const CLOCK_NS: u64 = 1_704_067_200_000_000_000;
 
+/// Asks logind for its RemoveIPC=.
+const LOGIND_REMOVES_IPC: [&str; 5] = [
+    "get-property",
+    "org.freedesktop.login1",
+    "/org/freedesktop/login1",
+    "org.freedesktop.login1.Manager",
+    "RemoveIPC",
+];
+/// With one of these a service deletes, or does not see, what the daemons share.
+const NOT_IN_A_UNIT: [&str; 3] = ["RemoveIPC", "DynamicUser", "PrivateIPC"];
+
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -207,7 +218,7 @@ fn barriers() -> Finding {
     look(WHAT, "the kernel has no membarrier", "each commit costs a fence: a kernel from 4.16 on has it")
 }
 
-/// logind removes what a user has in /dev/shm when the last session ends, unless it lingers.
+/// logind removes what a user has in /dev/shm when the last session ends, unless it lingers, or RemoveIPC=no says otherwise.
 fn log_out(names: &Names) -> Option<Finding> {
     const WHAT: &str = "log-out";
     let uid = rustix::process::getuid();
@@ -216,9 +227,11 @@ fn log_out(names: &Names) -> Option<Finding> {
     if uid.as_raw() < 1000 || !Path::new("/run/systemd/seats").exists() {
         return None;
     }
-    let stays = Path::new("/var/lib/systemd/linger").join(&user.name).exists();
-    Some(if stays {
+    let lingers = Path::new("/var/lib/systemd/linger").join(&user.name).exists();
+    Some(if lingers {
         good(WHAT, format!("{} lingers: its pipelines stay", user.name))
+    } else if run("busctl", &LOGIND_REMOVES_IPC).as_deref() == Some("b false") {
+        good(WHAT, "logind removes nobody's objects (RemoveIPC=no)")
     } else {
         look(
             WHAT,
@@ -285,6 +298,14 @@ fn units(names: &Names) -> Vec<Finding> {
             (restarts, "") => format!("{state}, restarted {restarts} times"),
             (restarts, drop_ins) => format!("{state}, restarted {restarts} times, with {drop_ins}"),
         };
+        if let Some(line) = NOT_IN_A_UNIT.into_iter().find(|line| property(line) == "yes") {
+            findings.push(wrong(
+                role.program(),
+                format!("it has {line}=yes, by which daemons lose what they share; with {drop_ins}"),
+                format!("take it out: systemctl revert {0}, or systemctl edit {0}", unit(role)),
+            ));
+            continue;
+        }
         findings.push(match state.as_str() {
             "active" => good(role.program(), said),
             "failed" => wrong(role.program(), said, format!("journalctl -u {} says why", unit(role))),

@@ -53,8 +53,11 @@ pub fn tail(args: Args) -> Result<u8, Failure> {
     let selection = args.selection.resolve(args.raw, reader.channels())?;
     let form = if args.json { Form::Jsonl } else { Form::People };
     let lines = Lines::new(form, args.raw, reader.channels());
-    let begin = begin(&place, &selection, args.lines)?;
-    let selection = selection.of_seqs(begin..=*selection.seqs.end());
+    let durable = place.open()?.mark().map_err(unreadable)?.map_or(0, |mark| mark.durable.seq);
+    let begin = begin(&place, &selection, args.lines, durable)?;
+    // More becomes durable while this is printed.
+    let last = if args.once { durable } else { u64::MAX };
+    let selection = selection.of_seqs(begin..=last.min(*selection.seqs.end()));
     let follow = (!args.once).then(|| Follow::begin(place.names, true)).transpose()?;
     let samples = Samples::open(reader, selection, true).map_err(unreadable)?;
     match write(samples, lines, follow, &mut io::stdout().lock(), &Bar::new("", false)) {
@@ -63,11 +66,10 @@ pub fn tail(args: Args) -> Result<u8, Failure> {
     }
 }
 
-/// Seq of the first of the last `count` selected samples that are durable now.
-fn begin(place: &Place, selection: &Selection, count: usize) -> Result<u64, Failure> {
+/// Seq of the first of the last `count` selected samples up to entry `durable`.
+fn begin(place: &Place, selection: &Selection, count: usize, durable: u64) -> Result<u64, Failure> {
     let first = (*selection.seqs.start()).max(place.open()?.first());
-    let marked = place.open()?.mark().map_err(unreadable)?.map_or(0, |mark| mark.durable.seq);
-    let mut end = marked.min(*selection.seqs.end()).saturating_add(1);
+    let mut end = durable.min(*selection.seqs.end()).saturating_add(1);
     // Backwards in pieces, until there are enough.
     let (mut found, mut begin) = (Vec::new(), end);
     while found.len() < count && end > first {
@@ -100,7 +102,8 @@ mod tests {
         let begin_of = |count| {
             let selection =
                 SelectionArgs::default().resolve(false, place.open().unwrap().channels()).unwrap();
-            begin(&place, &selection, count).unwrap()
+            let durable = place.open().unwrap().mark().unwrap().unwrap().durable.seq;
+            begin(&place, &selection, count, durable).unwrap()
         };
         assert_eq!([0, 1, 2, 13, 14, 15].map(begin_of), [21, 20, 19, 8, 5, 4]);
         assert_eq!(begin_of(100), 1);

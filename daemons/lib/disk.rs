@@ -153,7 +153,7 @@ pub enum DirError {
         path: PathBuf,
     },
     /// The lock file cannot be used.
-    #[error("cannot lock {}: {source}; check its owner and mode", path.display())]
+    #[error("cannot lock {}: {source}; do this as who writes that record, in a pipeline of the machine as root, or check the owner and mode of the file", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,

@@ -32,7 +32,9 @@ pub enum LockError {
         path: PathBuf,
     },
     /// The lock file cannot be used.
-    #[error("cannot use the lock file {path}: {why}")]
+    #[error(
+        "cannot use the lock file {path}: {why}; if it is refused, do this as the pipeline's user, in a pipeline of the machine as root"
+    )]
     Unusable {
         /// The lock file.
         path: PathBuf,

@@ -28,9 +28,15 @@ fn install_start_read_stop() {
             assert_eq!(m.property(&unit(role), "NRestarts"), "0", "{role}");
         }
         m.does("ipc-pipeline verify --system && useradd -m stranger");
-        for command in ["status", "verify", "top --once", "tail --once", "reload", "objects list"] {
+        for command in ["status", "verify", "top --once", "tail --once", "export", "reload", "objects list"] {
             let said = m.refuses(&Machine::as_user("stranger", &format!("ipc-pipeline {command} --system")));
             assert!(said.contains("`adduser NAME ipc-pipeline`"), "{command}: {said}");
+        }
+        m.does("useradd -m -G ipc-pipeline member");
+        for command in
+            ["status", "verify", "top --once", "tail --once", "export --output /dev/null", "objects list"]
+        {
+            m.does(&Machine::as_user("member", &format!("ipc-pipeline {command} --system")));
         }
         assert!(stop(&mut m).samples > 1);
     });
@@ -86,8 +92,20 @@ fn a_wrong_configuration_fails_once() {
         nothing_is_left(&mut m);
         start(&mut m, FAST);
         m.does("ipc-pipeline doctor --system");
+        doctor_knows_what_no_unit_may_have(&m);
         stop(&mut m);
     });
+}
+
+/// A drop-in that somebody wrote.
+fn doctor_knows_what_no_unit_may_have(m: &Machine) {
+    for line in ["RemoveIPC=yes", "DynamicUser=yes", "PrivateIPC=yes"] {
+        m.write("/etc/systemd/system/ipc-stat.service.d/bad.conf", &format!("[Service]\n{line}\n"));
+        m.does("systemctl daemon-reload");
+        let said = m.refuses("ipc-pipeline doctor --system --json");
+        assert!(said.contains("=yes, by which") && said.contains("bad.conf"), "{line}: {said}");
+    }
+    m.does("rm -r /etc/systemd/system/ipc-stat.service.d && systemctl daemon-reload && ipc-pipeline doctor --system");
 }
 
 /// Not even where the names were, nor a service that has failed.

@@ -50,6 +50,13 @@ fn who_logs_out_takes_only_their_own() {
         m.wait_for("no session is left", |m| m.does("loginctl list-users --no-legend").trim().is_empty());
         assert_eq!(objects(&m), before, "{release}: nothing of the machine was touched");
 
+        m.write("/etc/systemd/logind.conf.d/soon.conf", "[Login]\nUserStopDelaySec=0\nRemoveIPC=no\n");
+        m.does("systemctl restart systemd-logind");
+        assert_eq!(log_out_of(&m, "person")["verdict"], "good", "logind removes nothing");
+        m.write("/etc/systemd/logind.conf.d/soon.conf", "[Login]\nUserStopDelaySec=0\n");
+        m.does("systemctl restart systemd-logind");
+        assert_eq!(log_out_of(&m, "person")["verdict"], "look");
+
         m.does("systemd-run --quiet --wait --pipe loginctl enable-linger person");
         assert_eq!(log_out_of(&m, "person")["verdict"], "good");
         m.does(&session("person", &format!("{theirs} && ipc-pipeline objects create --quiet --name mine")));

@@ -1,6 +1,9 @@
 //! What the maintainer scripts do beyond one pipeline that runs: instances, policies, chroots. And what the drop-ins allow.
 #![forbid(unsafe_code)]
 
+use std::time::{Duration, Instant};
+
+use crate::edges::over;
 use crate::machine::Machine;
 use crate::{FAST, ROLES, on_both, start, stop, unit};
 
@@ -76,6 +79,25 @@ fn instances_are_upgraded_removed_and_purged_too() {
     });
 }
 
+/// Entries that are only in the spool keep it through a removal, with all that is beside it; a purge takes everything.
+#[test]
+#[ignore = "needs root and systemd-nspawn"]
+fn purge_removes_what_a_spool_has_kept() {
+    on_both(|release| {
+        let mut m = Machine::with_package(release);
+        start(&mut m, &over(["mq:", "sysv:", "fifo:"]));
+        m.does("systemctl stop ipc-log.service");
+        m.wait_for("entries are only in the spool", |m| m.status("--system")["at_risk"].as_u64() > Some(100));
+        m.does("dpkg -r ipc-pipeline");
+        m.does("test -s /dev/shm/ipc-pipeline.spool -a -e /dev/mqueue/ipc-pipeline.log && ipcs -q | grep _ipc-stat");
+        m.does("dpkg -P ipc-pipeline");
+        assert_eq!(
+            m.does("ls /dev/shm /dev/mqueue; ipcs -q | grep _ipc- || true").trim(),
+            "/dev/mqueue:\n\n/dev/shm:"
+        );
+    });
+}
+
 /// As in an installer that makes a root for another machine: no systemd that runs, not even /proc.
 #[test]
 #[ignore = "needs root and systemd-nspawn"]
@@ -92,27 +114,107 @@ fn it_is_installed_where_no_systemd_runs() {
     });
 }
 
+/// A drop-in for a source: a program that gives numbers only if it may do all this, and the lines that let it. What DevicePolicy=
+/// and DeviceAllow= still forbid cannot be seen in a container, where systemd has no say about devices.
+struct ForSource {
+    name: &'static str,
+    may: &'static str,
+    lines: &'static [&'static str],
+}
+
+const FOR_SOURCES: [ForSource; 4] = [
+    ForSource {
+        name: "serial",
+        may: "test -r /dev/ttyUSB0",
+        lines: &["PrivateDevices=", "SupplementaryGroups="],
+    },
+    ForSource {
+        name: "i2c",
+        may: "test -r /dev/i2c-1 && test -w /dev/i2c-1",
+        lines: &["PrivateDevices=", "SupplementaryGroups="],
+    },
+    ForSource {
+        name: "iio-buffer",
+        may: "test -r /dev/iio:device0 && ! grep -q ' /proc/irq ro' /proc/self/mountinfo",
+        lines: &["PrivateDevices=", "ProtectKernelTunables="],
+    },
+    ForSource {
+        name: "command",
+        // Memory to write into and to run; another process; a priority.
+        may: "perl -e 'exit(syscall(9,0,4096,7,0x22,-1,0)<0)' && test -e /proc/1/status && renice -n 1 -p $$",
+        lines: &["MemoryDenyWriteExecute=", "ProtectProc=", "SystemCallFilter="],
+    },
+];
+
+/// Stand-ins of devices; the group is from the package i2c-tools.
+const DEVICES: &str = "groupadd --system i2c && cd /dev && mkfifo -m 660 ttyUSB0 i2c-1 iio:device0 \
+                       && chgrp dialout ttyUSB0 && chgrp i2c i2c-1 && chgrp ipc-pipeline iio:device0 \
+                       && { umount /proc/irq || true; } && mount --bind /proc/irq /proc/irq";
+const FROM_A_PROGRAM: &str = "[source]\nkind = \"command\"\ncommand = [\"sh\", \"/opt/source\"]\n\
+                              [conv]\nrate = \"max\"\n[log]\nsync = \"10ms\"\n";
+const DROP_INS: &str = "/etc/systemd/system/ipc-conv.service.d";
+
 #[test]
 #[ignore = "needs root and systemd-nspawn"]
 fn each_drop_in_allows_what_it_says_and_no_less_will_do() {
     on_both(|release| {
         let mut m = Machine::with_package(release);
-        // From the package i2c-tools.
-        m.does("groupadd --system i2c");
+        m.does(DEVICES);
         start(&mut m, FAST);
-        for name in ["serial", "i2c", "iio-buffer", "command", "network", "loopback", "realtime"] {
-            m.does(&format!(
-                "rm -rf /etc/systemd/system/ipc-conv.service.d && mkdir -p /etc/systemd/system/ipc-conv.service.d \
-                 && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf /etc/systemd/system/ipc-conv.service.d/ \
-                 && systemctl daemon-reload && systemctl restart ipc-conv"
-            ));
-            let durable = m.status("--system")["durable"].as_u64().unwrap();
-            m.wait_for(name, |m| m.status("--system")["durable"].as_u64() > Some(durable + 100));
+        m.write("/etc/ipc-pipeline/pipeline.toml", FROM_A_PROGRAM);
+        FOR_SOURCES.iter().for_each(|drop_in| for_a_source(&mut m, drop_in));
+        m.write("/etc/ipc-pipeline/pipeline.toml", FAST);
+        for name in ["network", "loopback", "realtime"] {
+            install_drop_in(&m, name);
+            m.does("systemctl daemon-reload && systemctl restart ipc-conv");
+            samples_come(&mut m, name);
         }
         real_time(&mut m);
         stop(&mut m);
         network(&mut m);
     });
+}
+
+/// In place of any other.
+fn install_drop_in(m: &Machine, name: &str) {
+    m.does(&format!(
+        "rm -rf {DROP_INS} && mkdir -p {DROP_INS} && cp /usr/share/doc/ipc-pipeline/drop-ins/{name}.conf {DROP_INS}/"
+    ));
+}
+
+fn durable(m: &Machine) -> u64 {
+    m.status("--system")["durable"].as_u64().unwrap()
+}
+
+fn samples_come(m: &mut Machine, what: &str) {
+    let before = durable(m);
+    m.wait_for(what, |m| durable(m) > before + 50);
+}
+
+/// Some entries tell of the new life of conv and its source; samples would be far more.
+fn no_samples_come(m: &Machine, what: &str) {
+    m.does("systemctl daemon-reload && systemctl restart ipc-conv");
+    let (before, begun) = (durable(m), Instant::now());
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert!(durable(m) < before + 30, "{what}");
+    }
+}
+
+fn for_a_source(m: &mut Machine, drop_in: &ForSource) {
+    let name = drop_in.name;
+    m.write("/opt/source", &format!("{{ {}; }} >&2 && while echo 7; do sleep 0.01; done\n", drop_in.may));
+    m.does(&format!("rm -rf {DROP_INS}"));
+    no_samples_come(m, &format!("{name}.conf is not needed"));
+    install_drop_in(m, name);
+    m.does("systemctl daemon-reload && systemctl restart ipc-conv");
+    samples_come(m, name);
+    for line in drop_in.lines {
+        install_drop_in(m, name);
+        m.does(&format!(
+            "grep -q '^{line}' {DROP_INS}/{name}.conf && sed -i '/^{line}/d' {DROP_INS}/{name}.conf"
+        ));
+        no_samples_come(m, &format!("{line} of {name}.conf is not needed"));
+    }
 }
 
 /// With the drop-in of the name realtime, which is in place. The right to it is given here by a capability, for in some
