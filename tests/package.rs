@@ -253,7 +253,10 @@ fn the_package_has_all_units_and_their_pages() {
     assert!(manifest.contains(header) && manifest.contains("[\"config/examples/*\","), "for other programs");
     // Pages, and the pictures in them.
     for end in ["md", "svg"] {
-        assert!(manifest.contains(&format!("[\"docs/*.{end}\", \"usr/share/doc/ipc-pipeline/docs/\"")), "{end}");
+        assert!(
+            manifest.contains(&format!("[\"docs/*.{end}\", \"usr/share/doc/ipc-pipeline/docs/\"")),
+            "{end}"
+        );
     }
     let pages = tempfile::tempdir().unwrap();
     let mut write = Command::new(env!("CARGO_BIN_EXE_ipc-pipeline"));

@@ -46,4 +46,6 @@ pub const SUITES: &[Suite] = &[
     make("power cuts of a machine", "cuts", "test-vm", "cuts_of_the_whole_machine"),
     make("disks with a cache", "disks", "test-vm", "any_state"),
     make("a disk that fails", "failed writes", "test-vm", "a_disk_that_fails"),
+    make("disks full, read-only, slow, silent", "faults", "test-vm", "a_disk_that_gets_bad"),
+    make("a clock that is set", "steps", "test-vm", "the_clock_is_set"),
 ];

@@ -3,7 +3,7 @@
 
 use crate::checker::{CLOCK, Entry, check_record};
 use crate::guest::{Between, Disk, Guest, Mounted};
-use crate::{Deck, comes_back, seeded, variable};
+use crate::{Deck, comes_back, scale, seeded};
 
 /// A new segment every second, the one before compressed, and all that goes by time of day.
 const BY_THE_CLOCK: &str = "[conv]\nrate = \"2 kHz\"\nmax_late = \"1h\"\n[log]\nsync = \"5ms\"\nsegment = \"64KiB\"\n\
@@ -71,7 +71,7 @@ pub fn lives(guest: &mut Guest) -> String {
 #[test]
 #[ignore = "needs root and QEMU"]
 fn the_clock_is_set() {
-    let (mut rng, steps) = (seeded(), variable("VM_STEPS", STEPS.len()));
+    let (mut rng, steps) = (seeded(), scale::size("VM_STEPS", [STEPS.len() as u64, 50, 500]) as usize);
     let disk = Disk::of(BY_THE_CLOCK, 64 + steps as u64 / 10);
     let mut guest = Guest::start(&disk, &Between::Nothing);
     guest
@@ -106,6 +106,7 @@ fn the_clock_is_set() {
         "{:?}",
         shown.last().unwrap().line
     );
+    scale::tally(steps as u64, None);
     let faults = comes_back(&disk.image(), &shown);
     assert!(faults.is_empty(), "{faults}");
 }

@@ -3,7 +3,7 @@
 
 use crate::clocks::lives;
 use crate::guest::{Between, Disk, Guest};
-use crate::{Deck, SOURCE, comes_back, seeded, variable};
+use crate::{Deck, SOURCE, comes_back, scale, seeded};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -145,7 +145,7 @@ fn try_out(guest: &mut Guest, disk: &Disk, bad: Bad) {
 #[test]
 #[ignore = "needs root and QEMU"]
 fn a_disk_that_gets_bad_and_good_again() {
-    let (mut rng, faults) = (seeded(), variable("VM_FAULTS", ALL.len()));
+    let (mut rng, faults) = (seeded(), scale::size("VM_FAULTS", [ALL.len() as u64, 60, 1_000]));
     let disk = Disk::new("ext4", 64, &format!("{SOURCE}{SMALL_RING}"));
     disk.count_for_quotas();
     let mut guest = Guest::start(&disk, &Between::Mapper);
@@ -165,6 +165,7 @@ fn a_disk_that_gets_bad_and_good_again() {
     let last = &shown.last().unwrap().line;
     assert_eq!((&last["lost"]["missed"], &last["lost"]["dropped"]), (&0.into(), &0.into()), "{last}");
     disk.forget_quotas();
+    scale::tally(faults, None);
     let faults = comes_back(&disk.image(), &shown);
     assert!(faults.is_empty(), "{faults}");
 }

@@ -13,6 +13,8 @@ mod guest;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod judge;
+#[path = "../scale.rs"]
+mod scale;
 mod writes;
 
 use guest::{Between, Disk, Guest, Printed};
@@ -40,9 +42,7 @@ fn variable<T: FromStr>(name: &str, usual: T) -> T {
 }
 
 fn seeded() -> fastrand::Rng {
-    let seed = variable("VM_SEED", fastrand::u64(..));
-    println!("VM_SEED={seed}");
-    fastrand::Rng::with_seed(seed)
+    fastrand::Rng::with_seed(scale::seed("VM_SEED"))
 }
 
 /// Draws at random; everything comes once before anything comes again.
@@ -87,7 +87,7 @@ fn comes_back(image: &Path, shown: &[Printed]) -> checker::Faults {
 #[test]
 #[ignore = "needs root and QEMU"]
 fn cuts_of_the_whole_machine() {
-    let (mut rng, cuts) = (seeded(), variable("VM_CUTS", 3));
+    let (mut rng, cuts) = (seeded(), scale::size("VM_CUTS", [3, 400, 5_000]));
     let (mut disk, mut shown) = (Disk::of(FULL_RATE, 512), Vec::new());
     for cut in 0..cuts {
         // The record grows with each life.
@@ -108,6 +108,7 @@ fn cuts_of_the_whole_machine() {
         let faults = comes_back(&disk.copy("cut.img"), &shown);
         assert!(faults.is_empty(), "cut {cut}: {faults}");
     }
+    scale::tally(cuts, None);
 }
 
 /// Writes fail once, all over the disk: what they carried is taken from the spool again, without a restart. Then the power goes.
@@ -124,6 +125,7 @@ fn a_disk_that_fails_here_and_there() {
     guest.wait_for("it goes on", |guest| guest.printed.len() > printed + 10);
     let console = guest.console();
     println!("{} failures said", failures(&guest));
+    scale::tally(failures(&guest) as u64, None);
     assert!(!console.contains("ipc-log.service: Main process exited"), "{console}");
     let faults = comes_back(&disk.image(), &guest.cut());
     assert!(faults.is_empty(), "{faults}");
@@ -133,7 +135,7 @@ fn a_disk_that_fails_here_and_there() {
 #[test]
 #[ignore = "needs root and QEMU"]
 fn any_state_of_a_disk_with_a_cache() {
-    let (mut rng, states) = (seeded(), variable("VM_STATES", 50));
+    let (mut rng, states) = (seeded(), scale::size("VM_STATES", [50, 20_000, 100_000]));
     let disk = Disk::of(MANY_FILES, 64);
     let before = disk.copy("before.img");
     let mut guest = Guest::start(&disk, &Between::Recorder);
@@ -159,4 +161,5 @@ fn any_state_of_a_disk_with_a_cache() {
     let lied = verdict(shown[shown.len() / 2].at, writes.len());
     assert!(lied.has("had been shown"), "a disk that lied was not found out: {lied}");
     println!("{states} states without a fault; a disk that had lied was found out");
+    scale::tally(states, None);
 }
