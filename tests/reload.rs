@@ -121,20 +121,27 @@ fn how_often_there_is_a_checkpoint() {
 fn what_report_prints() {
     let with = |report: &str| format!("[conv]\nrate = \"200 Hz\"\n[report]\n{report}");
     let mut p = running(&with("digits = 2\nmax_lines_per_second = 1\n"));
-    // Lines about what is at risk or was missed may stand between them.
+    // A line about what is at risk may stand before each.
     let out = |p: &Pipeline| -> String {
         let all = p.output(Role::Report);
-        all.lines().filter(|line| line.contains("mean=")).map(|line| format!("{line}\n")).collect()
+        all.lines().filter(|line| !line.starts_with("at risk")).map(|line| format!("{line}\n")).collect()
     };
-    let mean = |line: &str| line.split("mean=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    assert_eq!(mean(out(&p).lines().next().unwrap()).split_once('.').unwrap().1.len(), 2);
+    // So many digits have the means, in order; what was missed by a busy machine may have a line of its own.
+    let digits = |p: &Pipeline| -> Vec<usize> {
+        let out = out(p);
+        let means =
+            out.lines().filter_map(|line| line.split("mean=").nth(1)?.split(' ').next()?.split_once('.'));
+        means.map(|(_, digits)| digits.len()).collect()
+    };
+    p.wait_for("a mean", BOUND, |p| !digits(p).is_empty());
+    assert_eq!(digits(&p)[0], 2);
 
     let said = reload(&p, &with("digits = 5\nmax_lines_per_second = 1000\n"));
     assert!(said.contains("ipc-report: changed report.digits, report.max_lines_per_second\n"), "{said}");
     let (before, begun) = (out(&p).lines().count(), Instant::now());
     p.wait_for("many lines", BOUND, |p| out(p).lines().count() > before + 60);
     assert!(begun.elapsed() < Duration::from_secs(40), "more than one a second");
-    assert_eq!(mean(out(&p).lines().last().unwrap()).split_once('.').unwrap().1.len(), 5);
+    assert_eq!(digits(&p).last(), Some(&5));
 
     reload(&p, &with("format = \"csv\"\n"));
     p.wait_for("a header", BOUND, |p| out(p).lines().any(|line| line.starts_with("seq,")));

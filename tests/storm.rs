@@ -19,7 +19,6 @@ use serde_json::Value;
 use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -113,12 +112,8 @@ fn ring_of_512_with_everything_on() {
     assert!(removed > 0, "nothing was removed: the storm was none of retention");
 }
 
-/// One storm after the other, never two at a time: they would only measure each other.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// Returns how many entries retention has removed in all of them.
 fn storms(capacity: u64, kills: u64, setup: Setup) -> u64 {
-    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let seed = scale::seed("STORM_SEED");
     let kills = scale::size("STORM_KILLS", [kills, 20 * kills, 500 * kills]) as usize;
     let mut rng = Rng::with_seed(seed ^ capacity);

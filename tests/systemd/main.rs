@@ -23,6 +23,7 @@ mod storm;
 
 use checker::check_record;
 use machine::Machine;
+use std::sync::RwLock;
 
 const ROLES: [&str; 4] = ["conv", "log", "stat", "report"];
 const RELEASES: [&str; 2] = ["bookworm", "trixie"];
@@ -30,8 +31,22 @@ const RELEASES: [&str; 2] = ["bookworm", "trixie"];
 /// 1,000 samples a second.
 const FAST: &str = "[conv]\nrate = \"1 kHz\"\n[log]\nsync = \"10ms\"\n";
 
+/// Several tests at a time may have it, or one that looks at how long things take.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Tries it on both releases at once, each in a container of its own.
 fn on_both(test: impl Fn(&str) + Sync) {
+    let _shared = MACHINE.read().unwrap_or_else(|e| e.into_inner());
+    in_containers(test);
+}
+
+/// The same while nothing else runs.
+fn on_both_alone(test: impl Fn(&str) + Sync) {
+    let _alone = MACHINE.write().unwrap_or_else(|e| e.into_inner());
+    in_containers(test);
+}
+
+fn in_containers(test: impl Fn(&str) + Sync) {
     std::thread::scope(|scope| {
         for release in RELEASES {
             scope.spawn(|| test(release));

@@ -16,4 +16,4 @@ systemd-nspawn --quiet --register=no --keep-unit -D "$dir/bookworm" --ephemeral 
 echo "== $what, on Debian 12 and 13 (minutes)"
 "${MAKE:-make}" deb
 IPC_PIPELINE_DEB=$(readlink -f target/debian/*.deb) IPC_PIPELINE_ROOTS=$(readlink -f "$dir") \
-    "${CARGO:-cargo}" test --locked --test systemd -- --ignored --test-threads=1 "$@"
+    "${CARGO:-cargo}" test --locked --test systemd -- --ignored --test-threads=2 "$@"

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::machine::Machine;
-use crate::{FAST, ROLES, on_both, scale, start, stop, unit};
+use crate::{FAST, ROLES, on_both_alone, scale, start, stop, unit};
 
 /// In this time there is a new process: what the issue promises of nine in ten faults. The rest may have met a machine that had
 /// no processor for them; their worst is printed.
@@ -46,7 +46,7 @@ fn fault(m: &mut Machine, role: &str, fault: Fault) -> Outcome {
 #[test]
 #[ignore = "needs root and systemd-nspawn"]
 fn kills_freezes_and_reexecutions_change_nothing() {
-    on_both(|release| {
+    on_both_alone(|release| {
         let mut m = Machine::with_package(release);
         start(&mut m, FAST);
         let mut random = fastrand::Rng::with_seed(scale::seed_or("STORM_SEED", 4));
