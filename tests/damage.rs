@@ -483,7 +483,7 @@ fn chosen(dice: &mut fastrand::Rng) -> Vec<Cell> {
 
 #[test]
 fn every_object_in_every_way_at_every_time() {
-    let seed = scale::seed("DAMAGE_SEED");
+    let seed = scale::seed_or("DAMAGE_SEED", 1);
     let cells = chosen(&mut fastrand::Rng::with_seed(seed));
     eprintln!("{} cells", cells.len());
     let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
