@@ -50,7 +50,8 @@ fn kills_freezes_and_reexecutions_change_nothing() {
         let mut m = Machine::with_package(release);
         start(&mut m, FAST);
         let mut random = fastrand::Rng::with_seed(scale::seed_or("STORM_SEED", 4));
-        let (mut outcomes, cycles) = (Vec::new(), scale::size("STORM_KILLS", [150, 5_000, 50_000]) as usize);
+        // Four in five are kills.
+        let (mut outcomes, cycles) = (Vec::new(), scale::size("STORM_KILLS", [190, 5_000, 50_000]) as usize);
         for cycle in 0..cycles {
             let kind = match cycle % 10 {
                 4 | 9 => Fault::Freeze,
