@@ -15,12 +15,11 @@ ONLY  ?= *
 # in a chroot the usual change of the root's propagation is refused, but mounts are not).
 TAKE_IN = $(shell unshare --mount --propagation unchanged true 2>/dev/null && echo --include-ignored)
 
-# Suites whose tests mostly wait, or keep one processor busy: three of a suite at a time do not disturb each other. Two storms at
-# a time do not either. What loads the whole machine, measures time or takes all queues that a user may have runs alone.
-# `systemd` and `vm` need more than a machine as it is: test-systemd, test-vm.
-THREE_AT_A_TIME = alarms calls carriers checker commands config disk docs ecg edges every_instruction foreign harness instances \
-	keep messages notify package pages policies powercut refusals reload report run simulation sources statistics tidy windows
-TWO_AT_A_TIME = storm
+# Suites whose tests mostly wait, or keep one processor busy: two of a suite at a time do not disturb each other. What loads the
+# whole machine, measures time or takes all queues that a user may have runs alone. `systemd` and `vm` need more than a machine
+# as it is: test-systemd, test-vm.
+TWO_AT_A_TIME = alarms calls carriers checker commands config disk docs ecg edges every_instruction foreign harness instances keep \
+	messages notify package pages policies powercut refusals reload report run simulation sources statistics storm tidy windows
 ALONE = bench_command carried damage fuzz junk pi timing
 suites = $(addprefix --test ,$(1))
 
@@ -50,7 +49,6 @@ test: lint need-strace need-foreign ## everything that must hold: lint, unit tes
 	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/loom RUSTFLAGS="--cfg loom" \
 		$(CARGO) test --locked --release --lib interleavings
 	@echo "== kills at every instruction, power cuts, kill storms (some minutes)"
-	$(CARGO) test --locked $(call suites,$(THREE_AT_A_TIME)) -- --test-threads=3 $(TAKE_IN)
 	$(CARGO) test --locked $(call suites,$(TWO_AT_A_TIME)) -- --test-threads=2 $(TAKE_IN)
 	$(CARGO) test --locked $(call suites,$(ALONE)) -- --test-threads=1 $(TAKE_IN)
 	@echo "== examples in the documentation"
@@ -61,7 +59,7 @@ test: lint need-strace need-foreign ## everything that must hold: lint, unit tes
 
 test-root: need-rust ## the tests that mount file systems, by sudo; `make test` leaves them out where it may not mount
 	@command -v sudo >/dev/null 2>&1 || { echo "make: there is no sudo; 'make test' as root runs these tests, too" >&2; exit 1; }
-	$(CARGO) test --locked --config "target.'cfg(all())'.runner='sudo'" $(call suites,$(THREE_AT_A_TIME) $(TWO_AT_A_TIME) $(ALONE)) -- --test-threads=1 --ignored
+	$(CARGO) test --locked --config "target.'cfg(all())'.runner='sudo'" $(call suites,$(TWO_AT_A_TIME) $(ALONE)) -- --test-threads=1 --ignored
 
 test-systemd: need-rust ## the package in containers with a real systemd, on Debian 12 and 13 (root); ARGS chooses
 	@CARGO="$(CARGO)" MAKE="$(MAKE)" sh tests/systemd/run.sh "$${CARGO_TARGET_DIR:-target}/roots" $(ARGS)

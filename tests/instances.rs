@@ -144,6 +144,11 @@ fn a_lock_file_deleted_under_its_holder() {
             let new = Loose::start(&p, role);
             old.ends_with(69);
             old = new;
+            // What is folded next may have waited in the spool, and a process that has not begun yet dies of SIGTERM.
+            let pid = i64::from(old.0.id());
+            p.wait_for("the new one runs", BOUND, |p| {
+                p.status()["daemons"][role.name()]["pid"].as_i64() == Some(pid)
+            });
             let folded = p.folded();
             p.wait_for("the new one works", BOUND, |p| p.folded() > folded + 300);
         }
