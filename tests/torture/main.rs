@@ -45,14 +45,14 @@ fn main() -> ExitCode {
     let (begun, time) = (Instant::now(), Duration::from_secs_f64(args.hours * 3600.0));
     let kept = PathBuf::from("target/torture");
     let mut table = Table::new(seed);
-    eprintln!("torture: seed {seed}, {} suites for {}", chosen.len(), table::hours(time));
+    eprintln!("torture: seed {seed}, suites: {}, for {}", chosen.len(), table::hours(time));
     'rounds: for round in 0.. {
         for suite in &chosen {
             if begun.elapsed() >= time {
                 break 'rounds;
             }
             let live = |faults| table.live(begun.elapsed(), time, suite.name, faults);
-            let outcome = run(suite, seed + round, &args.tests, &kept, &live);
+            let outcome = run(suite, seed.wrapping_add(round), &args.tests, &kept, &live);
             if let Outcome { kept: Some(path), again, .. } = &outcome {
                 eprintln!(
                     "torture: {} FAILED; again by: {again}\n  what it said: {}",
